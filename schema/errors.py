@@ -1,0 +1,109 @@
+"""The one exception tree.
+
+    GlossariumError
+    ├── InvalidInput            what a user sent can't be used (HTTP 422, exit code 2)
+    │   ├── UnknownSubject      no such subject model, or not allowed here
+    │   ├── UnknownSite         the subject has no such site or layer
+    │   ├── ShapeMismatch       tensors do not fit each other or the subject
+    │   ├── NotFinite           a weight is NaN or infinite
+    │   ├── BadWeights          not a readable safetensors file (truncated, a pickle, …)
+    │   ├── BadCorpus           empty, unreadable or outside the operator's folder
+    │   └── BadSelection        a feature index or selection that the dictionary does not have
+    ├── NotFound                no such row, or not this tenant's (HTTP 404)
+    ├── Conflict                the same key with another body, or a state that forbids it (HTTP 409)
+    ├── TooLarge                over a size limit (HTTP 413)
+    ├── Unavailable             a server we need does not answer (HTTP 503); the work waits
+    │   ├── DatabaseUnavailable
+    │   └── LLMUnavailable      the endpoint is down, rate-limited or out of credit
+    ├── StorageFull             the disk is full
+    ├── StackError              the embedded stack can't start: busy port, folder in use
+    ├── LeaseLost               another worker owns the job now; nothing may be written
+    ├── JobStopped              the run was paused or cancelled while its job ran
+    └── BadReply                an LLM's reply does not have the asked form; becomes a status, never a label
+
+A message names the value and the limit, and what to do.
+"""
+
+
+class GlossariumError(Exception):
+    """Any failure that Glossarium names itself."""
+
+
+class InvalidInput(GlossariumError):
+    """What a user sent can't be used as it is."""
+
+
+class UnknownSubject(InvalidInput):
+    """No such subject model, or it is not allowed on this installation."""
+
+
+class UnknownSite(InvalidInput):
+    """The subject has no such site or layer."""
+
+
+class ShapeMismatch(InvalidInput):
+    """Tensors do not fit each other or the subject."""
+
+
+class NotFinite(InvalidInput):
+    """A weight is NaN or infinite."""
+
+
+class BadWeights(InvalidInput):
+    """The file is not a readable safetensors file of the canonical form."""
+
+
+class BadCorpus(InvalidInput):
+    """The corpus is empty, unreadable or outside the operator's folder."""
+
+
+class BadSelection(InvalidInput):
+    """The dictionary does not have the selected features."""
+
+
+class NotFound(GlossariumError):
+    """No such row for this tenant."""
+
+
+class Conflict(GlossariumError):
+    """The state of the thing forbids what was asked."""
+
+
+class TooLarge(GlossariumError):
+    """Over a size limit."""
+
+
+class Unavailable(GlossariumError):
+    """A server that the work needs does not answer; the work waits."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """Postgres does not answer."""
+
+
+class LLMUnavailable(Unavailable):
+    """The LLM endpoint is down, rate-limited or out of credit."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 10.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StorageFull(GlossariumError):
+    """The disk that holds the data folder is full."""
+
+
+class StackError(GlossariumError):
+    """The embedded stack can't start."""
+
+
+class LeaseLost(GlossariumError):
+    """Another worker owns the job by now; nothing of this attempt may be written."""
+
+
+class JobStopped(GlossariumError):
+    """The run was paused or cancelled while its job ran."""
+
+
+class BadReply(GlossariumError):
+    """An LLM's reply does not have the asked form."""

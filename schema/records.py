@@ -1,0 +1,461 @@
+"""Frozen records: the same ones on the wire, in the store and in the client.
+
+Indices of features are the dictionary's own. Token lists and curves are strongest or smallest first. Times are
+aware. A *position* is a token position; a *document* is the corpus' own running number.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """A frozen value that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# ---------------------------------------------------------------------------------------------- dictionaries
+
+SiteKind = Literal[
+    "resid_pre",
+    "resid_mid",
+    "resid_post",
+    "mlp_in",
+    "mlp_normed",
+    "mlp_out",
+    "attn_out",
+    "attn_heads",
+    "mlp_hidden",
+]
+EncoderKind = Literal["relu", "topk", "batchtopk", "jumprelu", "gated", "linear", "neurons"]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Encoder(Record):
+    """How activations come from the read site.
+
+    `neurons` has no weights: the activation is the site itself. `linear` without weights of its own uses the
+    decoder rows: a_i(x) = relu(x·w_i + b_i).
+    """
+
+    kind: EncoderKind
+    k: int | None = Field(None, ge=1, description="of topk and batchtopk")
+    subtract_b_dec: bool = Field(False, description="the decoder bias is subtracted from the input")
+    normalize: Literal["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm"] = "none"
+    norm_coefficient: float | None = Field(None, gt=0, description="of expected_average_only_in")
+    rescale_acts_by_decoder_norm: bool = False
+
+
+class DictionarySpec(Record):
+    """What a user submits to describe a feature dictionary; weights follow by PUT unless the encoder is `neurons`."""
+
+    name: str = Field(min_length=1, max_length=200)
+    subject: str = Field(min_length=1, max_length=500, examples=["bundled:smollm2-135m-instruct"])
+    revision: str | None = None
+    read_site: str = Field(max_length=300, examples=["mlp_hidden.15", "resid_post.14"])
+    write_site: str | None = Field(None, max_length=300, description="the read site unless given")
+    encoder: Encoder
+    n_features: int = Field(ge=1, le=100_000_000)
+    source: str = Field("glossarium", max_length=100, description="the format that it was converted from")
+
+
+DictionaryState = Literal["awaiting_weights", "ready", "failed"]
+
+
+class Dictionary(Record):
+    """A stored dictionary."""
+
+    id: UUID
+    spec: DictionarySpec
+    state: DictionaryState
+    weights_sha256: Digest | None
+    digest: Digest = Field(description="sha256 of the spec's computing parts and the weights")
+    error: str | None
+    created_at: datetime
+
+
+class Corpus(Record):
+    """A stored corpus."""
+
+    id: UUID
+    name: str
+    sha256: Digest
+    n_bytes: int
+    created_at: datetime
+
+
+# ---------------------------------------------------------------------------------------------- runs
+
+Method = Literal[
+    "lexical",
+    "max_activating",
+    "vocabulary",
+    "token_change",
+    "steered_texts",
+    "combined_vm",
+    "combined_tm",
+    "combined_vt",
+    "combined",
+    "concat",
+]
+"""`combined*` are the paper's Ensemble Raw (one prompt over several kinds of evidence), `concat` its Ensemble Concat
+(no LLM call of its own); v = vocabulary, m = max_activating, t = token_change; without a suffix all three."""
+
+Evaluation = Literal["input", "output", "output_llm", "free"]
+"""`output` is the embedding judge, `output_llm` the LLM judge, `free` the LLM-free feature and embedding scores."""
+
+Selection = str
+
+
+class RunOptions(Record):
+    """Sizes of a run. The defaults are the design's; a preset changes some."""
+
+    k_exemplars: int = Field(20, ge=1, le=200)
+    k_tokens: int = Field(50, ge=1, le=1000)
+    pool_size: int = Field(32, ge=3, le=512)
+    kl_targets: tuple[float, ...] = (0.25, 0.5)
+    token_change_contexts: int = Field(32, ge=1, le=256)
+    token_change_length: int = Field(32, ge=2, le=256)
+    n_steered_prompts: int = Field(3, ge=1, le=8)
+    n_steered_tokens: int = Field(25, ge=1, le=200)
+    judge_trials: int = Field(3, ge=0, le=10)
+    embedding_pairs: int = Field(20, ge=2, le=64)
+    n_sentences: int = Field(5, ge=2, le=10)
+    exemplars_in_prompt: int = Field(10, ge=1, le=50)
+    max_tokens_description: int = Field(120, ge=16, le=1024)
+    max_tokens_sentences: int = Field(320, ge=32, le=2048)
+    judge_targets: tuple[float, ...] = (0.5,)
+    context_length: int = Field(128, ge=16, le=2048)
+
+
+class RunSpec(Record):
+    """What a user asks of a run."""
+
+    dictionary_id: UUID
+    features: Selection = Field("all", examples=["all", "0-9,12", "random:24:0", "alive"], max_length=100_000)
+    methods: tuple[Method, ...] = ("lexical", "max_activating", "vocabulary", "token_change", "combined")
+    evaluations: tuple[Evaluation, ...] = ("input", "output", "output_llm", "free")
+    corpus: str = Field("bundled", max_length=500, description="bundled, a corpus id, or operator:NAME")
+    llm: str = Field("default", max_length=100, description="an operator's LLM profile; `none` for no LLM at all")
+    seed: int = Field(0, ge=0, lt=2**31)
+    options: RunOptions = RunOptions()
+
+
+RunState = Literal["queued", "running", "done", "failed", "cancelled", "paused"]
+
+
+class StageProgress(Record):
+    """How far a stage of a run is. Units are features, or corpus shards for `exemplars`."""
+
+    stage: str
+    jobs: int
+    jobs_done: int
+    units: int
+    units_done: int
+    dead: int
+    seconds: float
+    first_started_at: datetime | None
+    last_finished_at: datetime | None
+
+
+class Run(Record):
+    """A stored run."""
+
+    id: UUID
+    dictionary_id: UUID
+    spec: RunSpec
+    state: RunState
+    note: str | None = Field(description="why it waits or failed")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    n_features: int | None
+    stages: tuple[StageProgress, ...] = ()
+
+
+# ---------------------------------------------------------------------------------------------- evidence
+
+EvidenceKind = Literal["exemplars", "vocabulary", "token_change", "calibration", "steered_texts"]
+
+
+class TokenList(Record):
+    """Tokens with a value each, strongest first."""
+
+    ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    values: tuple[float, ...]
+
+
+class Window(Record):
+    """A stretch of a document around the token where the feature is strongest."""
+
+    document: int
+    position: int = Field(description="of the peak in its context")
+    peak: int = Field(description="index of the peak in `tokens`")
+    key: int = Field(description="hash of the exact eight tokens around the peak")
+    tokens: tuple[str, ...]
+    activations: tuple[float, ...]
+
+    @property
+    def text(self) -> str:
+        """Return the plain text of the window."""
+        return "".join(self.tokens)
+
+    @property
+    def maximum(self) -> float:
+        """Return the activation at the peak."""
+        return self.activations[self.peak]
+
+
+class SplitExemplars(Record):
+    """The stored contexts of one half of the corpus."""
+
+    top: tuple[Window, ...]
+    uniform: tuple[Window, ...]
+    weighted: tuple[Window, ...]
+    silent: tuple[Window, ...]
+    hard_negatives: tuple[Window, ...]
+
+
+class Exemplars(Record):
+    """What makes a feature fire, and how often it does."""
+
+    n_tokens: int
+    n_firing: int
+    threshold: float
+    sum: float
+    max: float
+    histogram_edges: tuple[float, ...]
+    histogram: tuple[int, ...]
+    describe: SplitExemplars
+    score: SplitExemplars
+
+    @property
+    def density(self) -> float:
+        """Return the share of counted tokens on which the feature fires."""
+        return self.n_firing / self.n_tokens if self.n_tokens else 0.0
+
+
+class VocabularyProjection(Record):
+    """What the write direction promotes and suppresses by itself."""
+
+    promoted: TokenList
+    suppressed: TokenList
+    neighbours: tuple[int, ...]
+    cosines: tuple[float, ...]
+    centred: bool
+
+
+class TokenChange(Record):
+    """How next-token logits move when the feature is amplified or suppressed: signed, ranked."""
+
+    amplified_raised: TokenList
+    amplified_lowered: TokenList
+    suppressed_raised: TokenList
+    suppressed_lowered: TokenList
+    strength_amplified: float
+    strength_suppressed: float
+    n_contexts: int
+    n_positions: int
+
+
+class CurvePoint(Record):
+    """One point of the strength-effect curve."""
+
+    r: float = Field(description="|alpha|·|w| / mean residual norm at the write layer")
+    alpha: float
+    kl_nats: float
+
+
+class TargetReached(Record):
+    """A KL target: positive amplifies, negative suppresses."""
+
+    target_kl_nats: float
+    alpha: float
+    r: float
+    achieved_kl_nats: float
+    reached: bool
+
+
+class Calibration(Record):
+    """Strength against effect, for both signs."""
+
+    residual_norm: float
+    amplified: tuple[CurvePoint, ...]
+    suppressed: tuple[CurvePoint, ...]
+    targets: tuple[TargetReached, ...]
+
+
+class SteeredText(Record):
+    """A text generated under intervention; `target_kl_nats` 0 is unsteered."""
+
+    target_kl_nats: float
+    prompt: str
+    text: str = Field(description="the new tokens only")
+
+
+class SteeredTexts(Record):
+    """Two disjoint sets: `describe` is for describers, `score` for judges only."""
+
+    describe: tuple[SteeredText, ...]
+    score: tuple[SteeredText, ...]
+
+
+AnyEvidence = Exemplars | VocabularyProjection | TokenChange | Calibration | SteeredTexts
+
+EVIDENCE_RECORDS: dict[EvidenceKind, type[AnyEvidence]] = {
+    "exemplars": Exemplars,
+    "vocabulary": VocabularyProjection,
+    "token_change": TokenChange,
+    "calibration": Calibration,
+    "steered_texts": SteeredTexts,
+}
+
+
+# ---------------------------------------------------------------------------------------------- labels
+
+
+class Status(StrEnum):
+    """What a value is when it is not a number or a text. Only `ok` counts in a mean."""
+
+    OK = "ok"
+    DEAD = "dead"
+    TOO_RARE = "too_rare"
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+    UNPARSED = "unparsed"
+    NO_PATTERN = "no_pattern"
+    NOT_APPLICABLE = "not_applicable"
+    UNREPORTED = "unreported"
+    FAILED = "failed"
+
+
+class Description(Record):
+    """What a method says of a feature, with what it was made from."""
+
+    id: int | None = None
+    feature: int
+    method: Method
+    status: Status
+    text: str | None = Field(None, description="one sentence for both facets")
+    trigger: str | None = None
+    effect: str | None = None
+    reason: str | None = Field(None, description="why the status is not ok")
+    prompt_id: str | None = None
+    prompt_sha256: str | None = None
+    model: str | None = None
+    parameters: dict[str, float | int | str] = {}
+    reply: str | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    recipe: str
+    created_at: datetime | None = None
+
+
+class Sentences(Record):
+    """What the writer wrote from a description alone."""
+
+    description_id: int
+    status: Status
+    activating: tuple[str, ...] = ()
+    neutral: tuple[str, ...] = ()
+    reason: str | None = None
+    prompt_id: str | None = None
+    reply: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    recipe: str
+
+
+ScoreKind = Literal["input", "output", "output_llm", "embedding_auroc", "free_input", "free_output"]
+
+
+class Estimate(Record):
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Score(Record):
+    """A tested description (or, for free feature scores, a tested feature: `description_id` is None)."""
+
+    feature: int
+    kind: ScoreKind
+    description_id: int | None = None
+    method: Method | None = None
+    status: Status
+    estimate: Estimate | None = None
+    control: Estimate | None = Field(None, description="measured, or chance where the definition has one")
+    lift: float | None = Field(None, description="estimate less control")
+    lift_low: float | None = None
+    lift_high: float | None = None
+    success: bool | None = Field(None, description="the paper's yes or no for this description")
+    reason: str | None = None
+    details: dict[str, object] = {}
+    recipe: str
+
+
+class Label(Record):
+    """The published description of a feature, with the scores it is reported with."""
+
+    feature: int
+    text: str | None
+    status: Status
+    method: Method | None
+    description_id: int | None
+    author: str = "glossarium"
+    input: Score | None = None
+    output: Score | None = None
+    output_llm: Score | None = None
+    best_input: str | None = Field(None, description="the description that reads best")
+    best_output: str | None = Field(None, description="the description that predicts steering best")
+    choice: dict[str, object] = Field({}, description="how the winner won: candidates with their choose statistics")
+    run_id: UUID | None = None
+    created_at: datetime | None = None
+
+
+class FeatureSummary(Record):
+    """One row of a list of features."""
+
+    index: int
+    status: str
+    label: str | None
+    method: str | None
+    density: float | None
+    max_activation: float | None
+    input_success: bool | None
+    input_value: float | None
+    input_lift: float | None
+    output_success: bool | None
+    output_value: float | None
+    output_lift: float | None
+
+
+class Provenance(Record):
+    """What a piece of evidence was made from."""
+
+    recipe: str
+    document: dict[str, object]
+
+
+class Feature(Record):
+    """A feature with everything that is known of it."""
+
+    summary: FeatureSummary
+    label: Label | None
+    exemplars: Exemplars | None = None
+    vocabulary: VocabularyProjection | None = None
+    token_change: TokenChange | None = None
+    calibration: Calibration | None = None
+    steered_texts: SteeredTexts | None = None
+    descriptions: tuple[Description, ...] = ()
+    scores: tuple[Score, ...] = ()
+    provenance: dict[str, Provenance] = {}

@@ -1,0 +1,61 @@
+"""The only reader of the environment.
+
+Variables are prefixed `GLOSSARIUM_`, except those that the ecosystem already knows: `DATABASE_URL`, `REDIS_URL`,
+`LLM_BASE_URL`, `LLM_API_KEY`, `LLM_MODEL`, `EMBEDDINGS_BASE_URL`, `EMBEDDINGS_API_KEY`, `EMBEDDINGS_MODEL`.
+"""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _alias(name: str) -> AliasChoices:
+    return AliasChoices(name, f"GLOSSARIUM_{name}")
+
+
+class Settings(BaseSettings):
+    """What an operator decides; every field has a default that suits the embedded stack."""
+
+    model_config = SettingsConfigDict(env_prefix="GLOSSARIUM_", frozen=True, extra="ignore", populate_by_name=True)
+
+    database_url: str = Field("postgresql://postgres@127.0.0.1:5432/postgres", validation_alias=_alias("DATABASE_URL"))
+    redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias=_alias("REDIS_URL"))
+    llm_base_url: str = Field("http://127.0.0.1:8080/v1", validation_alias=_alias("LLM_BASE_URL"))
+    llm_api_key: SecretStr = Field(SecretStr("none"), validation_alias=_alias("LLM_API_KEY"))
+    llm_model: str = Field("smollm2-135m-instruct", validation_alias=_alias("LLM_MODEL"))
+    embeddings_base_url: str = Field("http://127.0.0.1:8081/v1", validation_alias=_alias("EMBEDDINGS_BASE_URL"))
+    embeddings_api_key: SecretStr = Field(SecretStr("none"), validation_alias=_alias("EMBEDDINGS_API_KEY"))
+    embeddings_model: str = Field("all-MiniLM-L6-v2", validation_alias=_alias("EMBEDDINGS_MODEL"))
+
+    data_dir: Path = Path("~/.glossarium").expanduser()
+    blobs_url: str = ""  # any fsspec URL; empty means <data_dir>/blobs
+    corpora_dir: Path | None = None  # files under this folder may be named as corpora over HTTP
+    subjects_allowed: tuple[str, ...] = ("bundled:smollm2-135m-instruct",)
+    device: str = "auto"  # auto | cpu | cuda | cuda:N
+    dtype: str = "auto"  # auto | bfloat16 | float32
+
+    max_upload_bytes: int = 8 * 2**30
+    llm_timeout_s: float = 120.0
+    llm_concurrency: int = 4
+    lease_s: float = 90.0
+    heartbeat_s: float = 20.0
+    sweep_s: float = 10.0
+    statement_timeout_ms: int = 30_000
+
+    @property
+    def blobs(self) -> str:
+        """Return the fsspec URL of the blob store."""
+        return self.blobs_url or (self.data_dir / "blobs").as_uri()
+
+    @property
+    def llm_lease_s(self) -> float:
+        """Return how long an LLM job's lease lasts: the read time-out and 30 s."""
+        return self.llm_timeout_s + 30.0
+
+
+@cache
+def load_settings() -> Settings:
+    """Return this process's settings, read once."""
+    return Settings()
