@@ -126,6 +126,7 @@ class RunOptions(Record):
     embedding_pairs: int = Field(20, ge=2, le=64)
     n_sentences: int = Field(5, ge=2, le=10)
     exemplars_in_prompt: int = Field(10, ge=1, le=50)
+    tokens_in_prompt: int = Field(30, ge=1, le=200, description="of a promoted list; half as many of a suppressed one")
     max_tokens_description: int = Field(120, ge=16, le=1024)
     max_tokens_sentences: int = Field(320, ge=32, le=2048)
     judge_targets: tuple[float, ...] = (0.5,)
@@ -162,6 +163,14 @@ class StageProgress(Record):
     last_finished_at: datetime | None
 
 
+class MethodCount(Record):
+    """How many of a run's features have this method's label with this status."""
+
+    method: str | None
+    status: str
+    n: int
+
+
 class Run(Record):
     """A stored run."""
 
@@ -175,6 +184,7 @@ class Run(Record):
     finished_at: datetime | None
     n_features: int | None
     stages: tuple[StageProgress, ...] = ()
+    counts: tuple[MethodCount, ...] = ()
 
 
 # ---------------------------------------------------------------------------------------------- evidence

@@ -125,6 +125,14 @@ CREATE TABLE job_dependency (
     PRIMARY KEY (for_job, waits)
 );
 
+-- Results that are files: partial and merged exemplars, firing thresholds. Only this pointer commits.
+CREATE TABLE artifact (
+    recipe text PRIMARY KEY,
+    sha256 text NOT NULL,
+    n_bytes bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 CREATE TABLE provenance (
     recipe text PRIMARY KEY,
     document jsonb NOT NULL

@@ -1,0 +1,205 @@
+-- The current DDL, for reading. A test proves that it equals all migrations applied.
+
+CREATE EXTENSION IF NOT EXISTS vector;
+CREATE EXTENSION IF NOT EXISTS pg_trgm;
+
+CREATE TABLE tenant (
+    id smallint PRIMARY KEY,
+    name text NOT NULL UNIQUE
+);
+INSERT INTO tenant (id, name) VALUES (1, 'default');
+
+CREATE TABLE corpus (
+    id uuid PRIMARY KEY,
+    tenant_id smallint NOT NULL REFERENCES tenant,
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    n_bytes bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE dictionary (
+    id uuid PRIMARY KEY,
+    tenant_id smallint NOT NULL REFERENCES tenant,
+    spec jsonb NOT NULL,
+    state text NOT NULL CHECK (state IN ('awaiting_weights', 'ready', 'failed')),
+    weights_sha256 text,
+    digest text NOT NULL,
+    error text,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX dictionary_by_tenant ON dictionary (tenant_id, created_at DESC, id);
+
+-- One row a feature: what lists sort and filter by. Scores repeat what the label row holds.
+CREATE TABLE feature (
+    dictionary_id uuid NOT NULL REFERENCES dictionary ON DELETE CASCADE,
+    index integer NOT NULL,
+    status text NOT NULL DEFAULT 'unlabelled',
+    label text,
+    method text,
+    density real,
+    max_activation real,
+    input_success boolean,
+    input_value real,
+    input_lift real,
+    output_success boolean,
+    output_value real,
+    output_lift real,
+    label_id bigint,
+    PRIMARY KEY (dictionary_id, index)
+);
+CREATE INDEX feature_by_density ON feature (dictionary_id, density, index);
+CREATE INDEX feature_by_input_lift ON feature (dictionary_id, input_lift, index);
+CREATE INDEX feature_by_output_lift ON feature (dictionary_id, output_lift, index);
+
+CREATE TABLE run (
+    id uuid PRIMARY KEY,
+    tenant_id smallint NOT NULL REFERENCES tenant,
+    dictionary_id uuid NOT NULL REFERENCES dictionary ON DELETE CASCADE,
+    spec jsonb NOT NULL,
+    state text NOT NULL DEFAULT 'queued'
+        CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled', 'paused')),
+    note text,
+    n_features integer,
+    vtime_start double precision NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    finished_at timestamptz
+);
+CREATE INDEX run_by_tenant ON run (tenant_id, created_at DESC, id);
+CREATE INDEX run_by_dictionary ON run (dictionary_id, created_at DESC);
+
+CREATE TABLE idempotency (
+    tenant_id smallint NOT NULL REFERENCES tenant,
+    key text NOT NULL,
+    body_sha256 text NOT NULL,
+    resource_id uuid NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, key)
+);
+
+-- The features of a run by position: members of the pool first. Blocks are ranges of positions.
+CREATE TABLE run_feature (
+    run_id uuid NOT NULL REFERENCES run ON DELETE CASCADE,
+    position integer NOT NULL,
+    feature integer NOT NULL,
+    selected boolean NOT NULL,
+    pooled boolean NOT NULL,
+    PRIMARY KEY (run_id, position),
+    UNIQUE (run_id, feature)
+);
+
+CREATE TABLE job (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id uuid NOT NULL REFERENCES run ON DELETE CASCADE,
+    stage text NOT NULL,
+    block integer NOT NULL DEFAULT 0,
+    corpus_shard integer NOT NULL DEFAULT 0,
+    feature_lo integer NOT NULL DEFAULT 0,
+    feature_hi integer NOT NULL DEFAULT 0,
+    state text NOT NULL CHECK (state IN ('blocked', 'ready', 'leased', 'done', 'dead', 'cancelled')),
+    priority smallint NOT NULL DEFAULT 0,
+    vtime double precision NOT NULL DEFAULT 0,
+    run_at timestamptz NOT NULL DEFAULT now(),
+    attempt smallint NOT NULL DEFAULT 0,
+    lost smallint NOT NULL DEFAULT 0,
+    deps_left integer NOT NULL DEFAULT 0,
+    owner text,
+    fence bigint NOT NULL DEFAULT 0,
+    lease_until timestamptz,
+    units integer NOT NULL DEFAULT 1,
+    progress integer NOT NULL DEFAULT 0,
+    last_error text,
+    result jsonb,
+    seconds double precision,
+    started_at timestamptz,
+    finished_at timestamptz,
+    UNIQUE (run_id, stage, block, corpus_shard)
+);
+CREATE INDEX job_ready ON job (stage, priority DESC, vtime, id) WHERE state = 'ready';
+CREATE INDEX job_leased ON job (lease_until) WHERE state = 'leased';
+
+CREATE TABLE job_dependency (
+    waits bigint NOT NULL REFERENCES job ON DELETE CASCADE,
+    for_job bigint NOT NULL REFERENCES job ON DELETE CASCADE,
+    PRIMARY KEY (for_job, waits)
+);
+
+-- Results that are files: partial and merged exemplars, firing thresholds. Only this pointer commits.
+CREATE TABLE artifact (
+    recipe text PRIMARY KEY,
+    sha256 text NOT NULL,
+    n_bytes bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE provenance (
+    recipe text PRIMARY KEY,
+    document jsonb NOT NULL
+);
+
+-- Packed evidence: one compressed blob a feature and kind.
+CREATE TABLE evidence (
+    dictionary_id uuid NOT NULL REFERENCES dictionary ON DELETE CASCADE,
+    feature integer NOT NULL,
+    kind text NOT NULL,
+    recipe text NOT NULL REFERENCES provenance,
+    payload bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (dictionary_id, feature, kind, recipe)
+);
+ALTER TABLE evidence ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE description (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    dictionary_id uuid NOT NULL REFERENCES dictionary ON DELETE CASCADE,
+    feature integer NOT NULL,
+    method text NOT NULL,
+    recipe text NOT NULL,
+    status text NOT NULL,
+    body jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (dictionary_id, feature, method, recipe)
+);
+
+CREATE TABLE sentences (
+    description_id bigint NOT NULL REFERENCES description ON DELETE CASCADE,
+    recipe text NOT NULL,
+    body jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (description_id, recipe)
+);
+
+CREATE TABLE score (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    dictionary_id uuid NOT NULL REFERENCES dictionary ON DELETE CASCADE,
+    feature integer NOT NULL,
+    kind text NOT NULL,
+    description_id bigint REFERENCES description ON DELETE CASCADE,
+    recipe text NOT NULL,
+    status text NOT NULL,
+    body jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE NULLS NOT DISTINCT (dictionary_id, feature, kind, description_id, recipe)
+);
+
+CREATE TABLE label (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    dictionary_id uuid NOT NULL REFERENCES dictionary ON DELETE CASCADE,
+    feature integer NOT NULL,
+    run_id uuid REFERENCES run ON DELETE SET NULL,
+    author text NOT NULL DEFAULT 'glossarium',
+    recipe text NOT NULL,
+    body jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (dictionary_id, feature, author, recipe)
+);
+
+-- Validated LLM replies, per tenant, by the sha256 of everything that was asked.
+CREATE TABLE completion (
+    tenant_id smallint NOT NULL REFERENCES tenant,
+    request_sha256 text NOT NULL,
+    body jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (tenant_id, request_sha256)
+);

@@ -1,0 +1,52 @@
+"""Uploaded corpora: rows that name blobs."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from schema.blobs import BlobRef
+from schema.errors import NotFound
+from schema.records import Corpus
+from schema.store.database import Connection
+from schema.store.queries import load_queries
+
+_queries = load_queries("corpora")
+
+
+def create(connection: Connection, tenant_id: int, id_: UUID, name: str, blob: BlobRef) -> Corpus:
+    """Store a corpus."""
+    (row,) = _queries.insert(
+        connection, id=id_, tenant_id=tenant_id, name=name, sha256=blob.sha256, n_bytes=blob.n_bytes
+    )
+    return _corpus(row)
+
+
+def get(connection: Connection, tenant_id: int, id_: UUID) -> Corpus:
+    """Return a corpus.
+
+    Raises: NotFound if this tenant has no such corpus.
+    """
+    row = _queries.get(connection, tenant_id=tenant_id, id=id_)
+    if row is None:
+        raise NotFound(f"no corpus {id_}")
+    return _corpus(row)
+
+
+def find(connection: Connection, tenant_id: int, name: str, sha256: str) -> Corpus | None:
+    """Return the tenant's corpus of this name with these very bytes, if there is one."""
+    row = _queries.same(connection, tenant_id=tenant_id, name=name, sha256=sha256)
+    return None if row is None else _corpus(row)
+
+
+def page(
+    connection: Connection, tenant_id: int, *, after: tuple[datetime, UUID] | None = None, limit: int = 50
+) -> list[Corpus]:
+    """Return corpora, newest first; `after` is the creation time and id of the last one seen."""
+    before, after_id = after or (None, None)
+    rows = _queries.page(connection, tenant_id=tenant_id, before=before, after_id=after_id, most=limit)
+    return [_corpus(row) for row in rows]
+
+
+def _corpus(row: tuple[Any, ...]) -> Corpus:
+    id_, name, sha256, n_bytes, created_at = row
+    return Corpus(id=id_, name=name, sha256=sha256, n_bytes=n_bytes, created_at=created_at)

@@ -1,0 +1,66 @@
+"""Descriptions, and the sentences that the writer wrote from them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from schema.records import Description, Sentences
+from schema.store.database import Connection
+from schema.store.queries import load_queries
+
+_queries = load_queries("descriptions")
+
+
+def put(connection: Connection, dictionary_id: UUID, description: Description) -> Description:
+    """Write (or write again) a description under its recipe and return it with its id."""
+    body = description.model_dump(mode="json", exclude={"id", "created_at"})
+    (id_,) = _queries.put(
+        connection,
+        dictionary_id=dictionary_id,
+        feature=description.feature,
+        method=description.method,
+        recipe=description.recipe,
+        status=description.status,
+        body=Jsonb(body),
+    )
+    return description.model_copy(update={"id": id_})
+
+
+def find(connection: Connection, dictionary_id: UUID, feature: int, recipes: Sequence[str]) -> dict[str, Description]:
+    """Return a feature's descriptions by recipe, as far as they exist."""
+    rows = _queries.find(connection, dictionary_id=dictionary_id, feature=feature, recipes=list(recipes))
+    return {found.recipe: found for found in map(_description, rows)}
+
+
+def load(connection: Connection, ids: Iterable[int]) -> dict[int, Description]:
+    """Return descriptions by id."""
+    return {row[0]: _description(row) for row in _queries.load(connection, ids=list(ids))}
+
+
+def of_feature(connection: Connection, dictionary_id: UUID, feature: int) -> list[Description]:
+    """Return the newest description of every method that a feature has."""
+    return [_description(row) for row in _queries.of_feature(connection, dictionary_id=dictionary_id, feature=feature)]
+
+
+def put_sentences(connection: Connection, sentences: Sentences) -> None:
+    """Write (or write again) the sentences of a description."""
+    _queries.put_sentences(
+        connection,
+        description_id=sentences.description_id,
+        recipe=sentences.recipe,
+        body=Jsonb(sentences.model_dump(mode="json")),
+    )
+
+
+def load_sentences(connection: Connection, ids: Iterable[int], recipe: str) -> dict[int, Sentences]:
+    """Return the sentences of descriptions by description id, as far as they exist under a recipe."""
+    rows = _queries.load_sentences(connection, ids=list(ids), recipe=recipe)
+    found = [Sentences.model_validate(body) for (body,) in rows]
+    return {sentences.description_id: sentences for sentences in found}
+
+
+def _description(row: Any) -> Description:
+    id_, body, created_at = row
+    return Description.model_validate({**body, "id": id_, "created_at": created_at})

@@ -1,0 +1,24 @@
+-- name: put^
+INSERT INTO description (dictionary_id, feature, method, recipe, status, body)
+VALUES (:dictionary_id, :feature, :method, :recipe, :status, :body)
+ON CONFLICT (dictionary_id, feature, method, recipe) DO UPDATE SET status = excluded.status, body = excluded.body
+RETURNING id;
+
+-- name: find
+SELECT id, body, created_at FROM description
+WHERE dictionary_id = :dictionary_id AND feature = :feature AND recipe = ANY(:recipes);
+
+-- name: load
+SELECT id, body, created_at FROM description WHERE id = ANY(:ids) ORDER BY id;
+
+-- name: of_feature
+SELECT DISTINCT ON (method) id, body, created_at FROM description
+WHERE dictionary_id = :dictionary_id AND feature = :feature
+ORDER BY method, created_at DESC;
+
+-- name: put_sentences!
+INSERT INTO sentences (description_id, recipe, body) VALUES (:description_id, :recipe, :body)
+ON CONFLICT (description_id, recipe) DO UPDATE SET body = excluded.body;
+
+-- name: load_sentences
+SELECT body FROM sentences WHERE description_id = ANY(:ids) AND recipe = :recipe;

@@ -1,0 +1,136 @@
+"""Dictionaries: rows of what users submitted. Whether weights fit their subject is checked before they come here."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from schema import recipes
+from schema.errors import Conflict, NotFound
+from schema.records import Dictionary, DictionarySpec
+from schema.store import features
+from schema.store.database import Connection
+from schema.store.queries import load_queries
+
+_queries = load_queries("dictionaries")
+
+
+def digest_of(spec: DictionarySpec, weights_sha256: str | None) -> str:
+    """Return the sha256 of what decides activations and directions: names do not, weights do."""
+    parts = spec.model_dump(mode="json", exclude={"name", "source"})
+    return recipes.digest({**parts, "write_site": spec.write_site or spec.read_site, "weights": weights_sha256})
+
+
+def create(connection: Connection, tenant_id: int, id_: UUID, spec: DictionarySpec) -> Dictionary:
+    """Store a new dictionary: `ready`, with its features, where it needs no weights."""
+    needs_weights = spec.encoder.kind != "neurons"
+    dictionary = _one(
+        _queries.insert(
+            connection,
+            id=id_,
+            tenant_id=tenant_id,
+            spec=Jsonb(spec.model_dump(mode="json")),
+            state="awaiting_weights" if needs_weights else "ready",
+            digest=digest_of(spec, None),
+        )
+    )
+    if not needs_weights:
+        features.create(connection, id_, spec.n_features)
+    return dictionary
+
+
+def get(connection: Connection, tenant_id: int, id_: UUID) -> Dictionary:
+    """Return a dictionary.
+
+    Raises: NotFound if this tenant has no such dictionary.
+    """
+    return _found(_queries.get(connection, tenant_id=tenant_id, id=id_), id_)
+
+
+def page(
+    connection: Connection, tenant_id: int, *, after: tuple[datetime, UUID] | None = None, limit: int = 50
+) -> list[Dictionary]:
+    """Return dictionaries, newest first; `after` is the creation time and id of the last one seen."""
+    before, after_id = after or (None, None)
+    rows = _queries.page(connection, tenant_id=tenant_id, before=before, after_id=after_id, most=limit)
+    return [_dictionary(row) for row in rows]
+
+
+def set_weights(connection: Connection, tenant_id: int, id_: UUID, sha256: str) -> Dictionary:
+    """Give a dictionary its (checked) weights and its features; the same weights once more change nothing.
+
+    Raises: NotFound if this tenant has no such dictionary; Conflict if its state forbids weights.
+    """
+    dictionary = _found(_queries.lock(connection, tenant_id=tenant_id, id=id_), id_)
+    refuse_weights(dictionary, sha256)
+    if dictionary.state == "ready":
+        return dictionary
+    features.create(connection, id_, dictionary.spec.n_features)
+    digest = digest_of(dictionary.spec, sha256)
+    return _one(_queries.set_weights(connection, id=id_, sha256=sha256, digest=digest))
+
+
+def refuse_weights(dictionary: Dictionary, sha256: str | None = None) -> None:
+    """Refuse where weights can't be taken; sha256 None asks before they are known.
+
+    Raises: Conflict if the encoder has no weights, or the dictionary has other weights already.
+    """
+    name = f"dictionary {dictionary.id}"
+    if dictionary.spec.encoder.kind == "neurons":
+        raise Conflict(f"{name} is of neurons: its weights are the subject's, and none can be uploaded")
+    if dictionary.state == "failed":
+        raise Conflict(f"{name} failed ({dictionary.error}); submit a new dictionary")
+    if dictionary.state == "ready" and sha256 is not None and sha256 != dictionary.weights_sha256:
+        raise Conflict(
+            f"{name} has weights {dictionary.weights_sha256} and not {sha256}; submit a new dictionary for other weights"
+        )
+
+
+def fail(connection: Connection, id_: UUID, error: str) -> Dictionary:
+    """Mark a dictionary as unusable, with the reason."""
+    return _one(_queries.fail(connection, id=id_, error=error))
+
+
+def delete(connection: Connection, tenant_id: int, id_: UUID) -> None:
+    """Delete a dictionary with its runs, evidence and labels.
+
+    Raises: NotFound if this tenant has no such dictionary; Conflict while one of its runs is not finished.
+    """
+    _found(_queries.lock(connection, tenant_id=tenant_id, id=id_), id_)
+    run_id = _queries.unfinished_run(connection, id=id_)
+    if run_id is not None:
+        raise Conflict(f"run {run_id} of dictionary {id_} is not finished; cancel it first")
+    for remove in (
+        _queries.delete_dependencies,
+        _queries.delete_jobs,
+        _queries.delete_scores,
+        _queries.delete_labels,
+        _queries.delete_descriptions,
+    ):
+        remove(connection, id=id_)
+    _queries.delete(connection, tenant_id=tenant_id, id=id_)
+
+
+def _found(rows: Any, id_: UUID) -> Dictionary:
+    for row in rows:
+        return _dictionary(row)
+    raise NotFound(f"no dictionary {id_}")
+
+
+def _one(rows: Any) -> Dictionary:
+    (row,) = rows
+    return _dictionary(row)
+
+
+def _dictionary(row: tuple[Any, ...]) -> Dictionary:
+    id_, spec, state, weights_sha256, digest, error, created_at = row
+    return Dictionary(
+        id=id_,
+        spec=DictionarySpec.model_validate(spec),
+        state=state,
+        weights_sha256=weights_sha256,
+        digest=digest,
+        error=error,
+        created_at=created_at,
+    )

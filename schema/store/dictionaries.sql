@@ -1,0 +1,63 @@
+-- name: insert
+INSERT INTO dictionary (id, tenant_id, spec, state, digest)
+VALUES (:id, :tenant_id, :spec, :state, :digest)
+RETURNING id, spec, state, weights_sha256, digest, error, created_at;
+
+-- name: get
+SELECT id, spec, state, weights_sha256, digest, error, created_at
+FROM dictionary
+WHERE tenant_id = :tenant_id AND id = :id;
+
+-- name: lock
+SELECT id, spec, state, weights_sha256, digest, error, created_at
+FROM dictionary
+WHERE tenant_id = :tenant_id AND id = :id
+FOR UPDATE;
+
+-- name: page
+SELECT id, spec, state, weights_sha256, digest, error, created_at
+FROM dictionary
+WHERE tenant_id = :tenant_id
+  AND (CAST(:before AS timestamptz) IS NULL
+       OR created_at <= :before AND (created_at < :before OR id > CAST(:after_id AS uuid)))
+ORDER BY created_at DESC, id
+LIMIT :most;
+
+-- name: set_weights
+UPDATE dictionary
+SET state = 'ready', weights_sha256 = :sha256, digest = :digest, error = NULL
+WHERE id = :id
+RETURNING id, spec, state, weights_sha256, digest, error, created_at;
+
+-- name: fail
+UPDATE dictionary SET state = 'failed', error = :error
+WHERE id = :id
+RETURNING id, spec, state, weights_sha256, digest, error, created_at;
+
+-- name: unfinished_run$
+SELECT id FROM run
+WHERE dictionary_id = :id AND state IN ('queued', 'running', 'paused')
+ORDER BY created_at
+LIMIT 1;
+
+-- Children go first, in the order of who refers to whom: a cascade would look them up one row at a time.
+
+-- name: delete_dependencies!
+DELETE FROM job_dependency
+USING job JOIN run ON run.id = job.run_id
+WHERE run.dictionary_id = :id AND job_dependency.for_job = job.id;
+
+-- name: delete_jobs!
+DELETE FROM job USING run WHERE run.dictionary_id = :id AND job.run_id = run.id;
+
+-- name: delete_scores!
+DELETE FROM score WHERE dictionary_id = :id;
+
+-- name: delete_labels!
+DELETE FROM label WHERE dictionary_id = :id;
+
+-- name: delete_descriptions!
+DELETE FROM description WHERE dictionary_id = :id;
+
+-- name: delete!
+DELETE FROM dictionary WHERE tenant_id = :tenant_id AND id = :id;

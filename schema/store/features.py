@@ -1,0 +1,142 @@
+"""Features: one summary row each, which lists sort and filter by."""
+
+from collections.abc import Sequence
+from typing import Any, LiteralString, NamedTuple, cast
+from uuid import UUID
+
+from psycopg.sql import SQL
+
+from schema.errors import NotFound
+from schema.records import FeatureSummary
+from schema.store.database import Connection
+from schema.store.queries import load_queries
+from schema.wire import FeatureFilter, FeatureSort
+
+_queries = load_queries("features")
+_COLUMNS = tuple(FeatureSummary.model_fields)
+_EVERY = FeatureFilter()
+
+
+class Position(NamedTuple):
+    """Where a page ended: the last feature's value in the sort column, and its index."""
+
+    value: float | None
+    index: int
+
+
+class _Part(NamedTuple):
+    """The SQL of a part of an order: where it starts, where it goes on after a position, and how it is sorted."""
+
+    start: LiteralString
+    beyond: LiteralString
+    order: LiteralString
+
+
+def _by_value(column: LiteralString, direction: LiteralString, comparison: LiteralString) -> tuple[_Part, ...]:
+    """Return the parts of an order by a column that may be empty: an index serves each of them."""
+    position: LiteralString = "CAST(%(value)s AS real), %(index)s"
+    return (
+        _Part(
+            f"{column} IS NOT NULL",
+            f"({column}, index) {comparison} ({position})",
+            f"{column} {direction}, index {direction}",
+        ),
+        _Part(f"{column} IS NULL", f"{column} IS NULL AND index > %(index)s", "index"),
+    )
+
+
+_ORDERS: dict[FeatureSort, tuple[_Part, ...]] = {
+    "index": (_Part("true", "index > %(index)s", "index"),),
+    "-index": (_Part("true", "index < %(index)s", "index DESC"),),
+    "density": _by_value("density", "ASC", ">"),
+    "-density": _by_value("density", "DESC", "<"),
+    "input_lift": _by_value("input_lift", "ASC", ">"),
+    "-input_lift": _by_value("input_lift", "DESC", "<"),
+    "output_lift": _by_value("output_lift", "ASC", ">"),
+    "-output_lift": _by_value("output_lift", "DESC", "<"),
+}
+
+
+def create(connection: Connection, dictionary_id: UUID, n_features: int) -> None:
+    """Make the rows of a dictionary's features; rows that are there stay as they are."""
+    _queries.create(connection, dictionary_id=dictionary_id, n_features=n_features)
+
+
+def set_density(
+    connection: Connection,
+    dictionary_id: UUID,
+    indices: Sequence[int],
+    densities: Sequence[float],
+    maxima: Sequence[float],
+) -> None:
+    """Set the density and the largest activation of many features at once."""
+    _queries.set_density(
+        connection,
+        dictionary_id=dictionary_id,
+        indices=list(indices),
+        densities=list(densities),
+        maxima=list(maxima),
+    )
+
+
+def get(connection: Connection, dictionary_id: UUID, index: int) -> FeatureSummary:
+    """Return the summary of a feature.
+
+    Raises: NotFound if the dictionary has no such feature.
+    """
+    row = _queries.get(connection, dictionary_id=dictionary_id, index=index)
+    if row is None:
+        raise NotFound(f"dictionary {dictionary_id} has no feature {index}")
+    return _summary(row)
+
+
+def position_of(summary: FeatureSummary, sort: FeatureSort) -> Position:
+    """Return the position of a feature in an order."""
+    column = sort.removeprefix("-")
+    return Position(None if column == "index" else getattr(summary, column), summary.index)
+
+
+def page(
+    connection: Connection,
+    dictionary_id: UUID,
+    *,
+    sort: FeatureSort = "index",
+    filters: FeatureFilter = _EVERY,
+    after: Position | None = None,
+    limit: int = 50,
+) -> list[FeatureSummary]:
+    """Return features after a position. Those without a value of the sort column come last, by index."""
+    parameters = {"dictionary_id": dictionary_id, **_parameters(filters)}
+    parts = _ORDERS[sort]
+    if after is not None and after.value is None:
+        parts = parts[-1:]
+    found: list[FeatureSummary] = []
+    for part in parts:
+        position, beyond = (None, part.start) if after is None else (after, part.beyond)
+        value, index = position or (None, None)
+        query = SQL(cast(LiteralString, _queries.page.sql)).format(beyond=SQL(beyond), order=SQL(part.order))
+        rows = connection.execute(
+            query, {**parameters, "value": value, "index": index, "most": limit - len(found)}
+        )
+        found += [_summary(row) for row in rows]
+        if len(found) == limit:
+            break
+        after = None
+    return found
+
+
+def _parameters(filters: FeatureFilter) -> dict[str, Any]:
+    parameters = {name: getattr(filters, name) for name in FeatureFilter.model_fields if name != "q"}
+    parameters["status"] = [str(status) for status in filters.status] or None
+    parameters["method"] = list(filters.method) or None
+    parameters["pattern"] = None if filters.q is None else f"%{_literally(filters.q)}%"
+    return parameters
+
+
+def _literally(text: str) -> str:
+    """Return text with the wildcards of LIKE escaped."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _summary(row: tuple[Any, ...]) -> FeatureSummary:
+    return FeatureSummary(**dict(zip(_COLUMNS, row, strict=True)))

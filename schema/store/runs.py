@@ -1,0 +1,139 @@
+"""Runs: what users asked for, in which state it is, and how far it got."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from schema.errors import Conflict, NotFound
+from schema.graph import initial_jobs
+from schema.records import MethodCount, Run, RunSpec, StageProgress
+from schema.stages import QUEUES, Queue, Stage
+from schema.store import jobs
+from schema.store.database import Connection
+from schema.store.queries import load_queries
+
+_queries = load_queries("runs")
+_ORDER = {str(stage): position for position, stage in enumerate(Stage)}
+
+
+class Submitted(NamedTuple):
+    """A new run, and the queues that have work now: ring them after the commit."""
+
+    run: Run
+    queues: list[Queue]
+
+
+def submit(
+    connection: Connection, tenant_id: int, id_: UUID, spec: RunSpec, *, n_features: int | None, n_shards: int
+) -> Submitted:
+    """Store a run with the jobs that it starts with; n_features is None where only the corpus can tell."""
+    (row,) = _queries.insert(
+        connection,
+        id=id_,
+        tenant_id=tenant_id,
+        dictionary_id=spec.dictionary_id,
+        spec=Jsonb(spec.model_dump(mode="json")),
+        n_features=n_features,
+    )
+    queues = jobs.insert(connection, id_, initial_jobs(n_shards))
+    return Submitted(_run(row), queues)
+
+
+def get(connection: Connection, tenant_id: int, id_: UUID) -> Run:
+    """Return a run without its stages.
+
+    Raises: NotFound if this tenant has no such run.
+    """
+    for row in _queries.get(connection, tenant_id=tenant_id, id=id_):
+        return _run(row)
+    raise NotFound(f"no run {id_}")
+
+
+def report(connection: Connection, tenant_id: int, id_: UUID) -> Run:
+    """Return a run with its stages and the counts of its features by method and status.
+
+    Raises: NotFound if this tenant has no such run.
+    """
+    run = get(connection, tenant_id, id_)
+    return run.model_copy(update={"stages": progress(connection, id_), "counts": counts(connection, id_)})
+
+
+def page(
+    connection: Connection,
+    tenant_id: int,
+    *,
+    dictionary_id: UUID | None = None,
+    after: tuple[datetime, UUID] | None = None,
+    limit: int = 50,
+) -> list[Run]:
+    """Return runs without their stages, newest first; `after` is the creation time and id of the last one seen."""
+    before, after_id = after or (None, None)
+    rows = _queries.page(
+        connection, tenant_id=tenant_id, dictionary_id=dictionary_id, before=before, after_id=after_id, most=limit
+    )
+    return [_run(row) for row in rows]
+
+
+def set_state(
+    connection: Connection, tenant_id: int, id_: UUID, state: Literal["cancelled", "paused", "running"]
+) -> Run:
+    """Cancel, pause or resume a run; one that is in the state already stays as it is.
+
+    Raises: NotFound if this tenant has no such run; Conflict if its state forbids it.
+    """
+    run = get(connection, tenant_id, id_)
+    if run.state == state or (state == "running" and run.state == "queued"):
+        return run
+    if state == "cancelled":
+        # Jobs before the run, as workers take their locks: the other way round, the two wait for each other.
+        jobs.cancel(connection, id_)
+    change: Callable[..., Any] = {"cancelled": _queries.cancel, "paused": _queries.pause, "running": _queries.resume}[state]
+    for row in change(connection, id=id_):
+        return _run(row)
+    raise Conflict(f"run {id_} is {get(connection, tenant_id, id_).state}: {_FORBIDDEN[state]}")
+
+
+_FORBIDDEN = {
+    "cancelled": "only a queued, running or paused run can be cancelled",
+    "paused": "only a queued or running run can be paused",
+    "running": "only a paused run can be resumed; submit a new run",
+}
+
+
+def set_n_features(connection: Connection, id_: UUID, n_features: int) -> None:
+    """Record how many features a run selected."""
+    _queries.set_n_features(connection, id=id_, n_features=n_features)
+
+
+def progress(connection: Connection, id_: UUID) -> tuple[StageProgress, ...]:
+    """Return how far each stage that has jobs by now is, in the order of a run."""
+    rows = sorted(_queries.progress(connection, run_id=id_), key=lambda row: _ORDER[row[0]])
+    return tuple(StageProgress(**dict(zip(StageProgress.model_fields, row, strict=True))) for row in rows)
+
+
+def counts(connection: Connection, id_: UUID) -> tuple[MethodCount, ...]:
+    """Return how many of a run's features have which method's label with which status, the most first."""
+    return tuple(MethodCount(method=method, status=status, n=n) for method, status, n in _queries.counts(connection, run_id=id_))
+
+
+def ready_queues(connection: Connection, id_: UUID) -> list[Queue]:
+    """Return the queues that have work of a run now."""
+    return sorted({QUEUES[Stage(stage)] for (stage,) in _queries.ready_stages(connection, run_id=id_)})
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    id_, dictionary_id, spec, state, note, created_at, started_at, finished_at, n_features = row
+    return Run(
+        id=id_,
+        dictionary_id=dictionary_id,
+        spec=RunSpec.model_validate(spec),
+        state=state,
+        note=note,
+        created_at=created_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        n_features=n_features,
+    )

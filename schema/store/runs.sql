@@ -1,0 +1,56 @@
+-- name: insert
+INSERT INTO run (id, tenant_id, dictionary_id, spec, n_features)
+VALUES (:id, :tenant_id, :dictionary_id, :spec, :n_features)
+RETURNING id, dictionary_id, spec, state, note, created_at, started_at, finished_at, n_features;
+
+-- name: get
+SELECT id, dictionary_id, spec, state, note, created_at, started_at, finished_at, n_features
+FROM run
+WHERE tenant_id = :tenant_id AND id = :id;
+
+-- name: page
+SELECT id, dictionary_id, spec, state, note, created_at, started_at, finished_at, n_features
+FROM run
+WHERE tenant_id = :tenant_id
+  AND (CAST(:dictionary_id AS uuid) IS NULL OR dictionary_id = :dictionary_id)
+  AND (CAST(:before AS timestamptz) IS NULL
+       OR created_at <= :before AND (created_at < :before OR id > CAST(:after_id AS uuid)))
+ORDER BY created_at DESC, id
+LIMIT :most;
+
+-- name: cancel
+UPDATE run SET state = 'cancelled', note = NULL, finished_at = clock_timestamp()
+WHERE id = :id AND state IN ('queued', 'running', 'paused')
+RETURNING id, dictionary_id, spec, state, note, created_at, started_at, finished_at, n_features;
+
+-- name: pause
+UPDATE run SET state = 'paused', note = NULL
+WHERE id = :id AND state IN ('queued', 'running')
+RETURNING id, dictionary_id, spec, state, note, created_at, started_at, finished_at, n_features;
+
+-- name: resume
+UPDATE run SET state = CASE WHEN started_at IS NULL THEN 'queued' ELSE 'running' END, note = NULL
+WHERE id = :id AND state = 'paused'
+RETURNING id, dictionary_id, spec, state, note, created_at, started_at, finished_at, n_features;
+
+-- name: set_n_features!
+UPDATE run SET n_features = :n_features WHERE id = :id;
+
+-- name: progress
+SELECT stage, count(*), count(*) FILTER (WHERE state = 'done'), sum(units),
+       coalesce(sum(units) FILTER (WHERE state = 'done'), 0), count(*) FILTER (WHERE state = 'dead'),
+       coalesce(sum(seconds), 0), min(started_at), max(finished_at) FILTER (WHERE state IN ('done', 'dead'))
+FROM job
+WHERE run_id = :run_id
+GROUP BY stage;
+
+-- name: counts
+SELECT feature.method, feature.status, count(*)
+FROM run JOIN run_feature ON run_feature.run_id = run.id AND run_feature.selected
+JOIN feature ON feature.dictionary_id = run.dictionary_id AND feature.index = run_feature.feature
+WHERE run.id = :run_id
+GROUP BY feature.method, feature.status
+ORDER BY count(*) DESC, feature.method NULLS LAST, feature.status;
+
+-- name: ready_stages
+SELECT DISTINCT stage FROM job WHERE run_id = :run_id AND state = 'ready';

@@ -1,0 +1,37 @@
+"""The graph of a run's jobs."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schema.graph import JobKey, block_jobs, blocks_of, initial_jobs, shards_of
+from schema.stages import Stage
+
+
+def test_shards_grow_with_the_corpus() -> None:
+    assert [shards_of(n) for n in (1, 2_000_000, 2_000_001)] == [1, 1, 2]
+
+
+def test_the_merge_waits_for_every_shard() -> None:
+    *_, merge = initial_jobs(3)
+    assert [key.shard for key in merge.waits_for] == [0, 1, 2]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(0, 40), st.integers(1, 9))
+def test_blocks_cover_every_position_once_and_every_dependency_exists(
+    selected: list[bool], n_pooled: int, size: int
+) -> None:
+    pooled = [position < n_pooled for position in range(len(selected))]
+    blocks = blocks_of(selected, pooled, size)
+    assert [position for block in blocks for position in range(block.lo, block.hi)] == list(range(len(selected)))
+    jobs = block_jobs(blocks)
+    known = {job.key for job in jobs}
+    assert len(known) == len(jobs)
+    assert all(key in known for job in jobs for key in job.waits_for)
+    assert sum(job.units for job in jobs if job.key.stage == Stage.PUBLISH) == sum(selected)
+
+
+def test_tests_of_a_block_wait_for_the_whole_pool() -> None:
+    jobs = block_jobs(blocks_of([True] * 6, [True] * 4 + [False] * 2, size=2))
+    waits = {job.key: job.waits_for for job in jobs}
+    assert {key.block for key in waits[JobKey(Stage.ACTIVATE, 2)]} == {0, 1, 2}
+    assert set(waits[JobKey(Stage.JUDGE, 2)]) == {(Stage.ACTIVATE, 2, 0), (Stage.DESCRIBE, 0, 0), (Stage.DESCRIBE, 1, 0)}

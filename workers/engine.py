@@ -1,0 +1,210 @@
+"""Carries one job out: claim, heartbeat, the stage's room, and one transaction that writes its results and its end.
+
+Knows leases and failures; does not know what a stage computes.
+"""
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, NamedTuple
+
+
+import structlog
+from psycopg_pool import ConnectionPool
+
+from schema.errors import (
+    GlossariumError,
+    InvalidInput,
+    JobStopped,
+    LeaseLost,
+    LLMUnavailable,
+    StorageFull,
+    Unavailable,
+)
+from schema.graph import NewJob
+from schema.settings import Settings
+from schema.stages import QUEUES, Queue, Stage
+from schema.store import database, jobs
+from schema.store.database import Connection
+from schema.store.jobs import Job
+
+_log = structlog.get_logger()
+
+_ROOMS: dict[Stage, tuple[str, str]] = {
+    Stage.INGEST: ("workers.ingest", "ingest"),
+    Stage.EXEMPLARS: ("workers.evidence", "collect_exemplars"),
+    Stage.MERGE: ("workers.evidence", "merge_exemplars"),
+    Stage.STEERING: ("workers.steering", "steer_block"),
+    Stage.DESCRIBE: ("workers.describe", "describe_block"),
+    Stage.WRITE: ("workers.score", "write_block"),
+    Stage.ACTIVATE: ("workers.activate", "activate_block"),
+    Stage.JUDGE: ("workers.score", "judge_block"),
+    Stage.PUBLISH: ("workers.publish", "publish_block"),
+}
+
+
+class Outcome(NamedTuple):
+    """What a stage leaves: how to write its results, what later stages read of it, and jobs that it gives rise to."""
+
+    write: Callable[[Connection], None]
+    result: dict[str, Any] | None = None
+    more: Sequence[NewJob] = ()
+
+
+class Progress:
+    """How far a job is. Moving it renews the lease; it raises where the run was paused or cancelled."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.moves = 1  # the start of an attempt is progress
+        self.stopped: GlossariumError | None = None
+
+    def advance(self, units: int = 0) -> None:
+        """Say that work went on; units are what the job counts (features, shards).
+
+        Raises: JobStopped if the run was paused or cancelled, LeaseLost if another worker has the job.
+        """
+        self.done += units
+        self.moves += 1
+        if self.stopped is not None:
+            raise self.stopped
+
+
+class Context(NamedTuple):
+    """What a stage's room is given."""
+
+    settings: Settings
+    job: Job
+    progress: Progress
+    pool: ConnectionPool[Connection]
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Lend a connection for one transaction."""
+        with database.lend(self.pool) as connection:
+            yield connection
+
+
+Room = Callable[[Context], Outcome]
+
+
+class Engine:
+    """Claims jobs for one process and carries them out."""
+
+    def __init__(self, settings: Settings, pool: ConnectionPool[Connection], *, owner: str) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._owner = owner
+
+    def work(self, stages: Sequence[Stage], ring: Callable[[list[Queue]], bool]) -> bool:
+        """Carry out one ready job of some stages; return whether there was one.
+
+        ring is called with queues that have ready jobs: at once for those that this claim left, then for what the
+        finished job made ready.
+        """
+        queue = QUEUES[stages[0]]
+        lease_s = self._settings.llm_lease_s if queue == "llm" else self._settings.lease_s
+        with database.lend(self._pool) as connection:
+            job = jobs.claim(connection, stages, owner=self._owner, lease_s=lease_s)
+        if job is None:
+            return False
+        ring([queue])
+        with structlog.contextvars.bound_contextvars(run=str(job.run_id), job=job.id, stage=str(job.stage)):
+            ring(self._carry_out(job, lease_s))
+        return True
+
+    def _carry_out(self, job: Job, lease_s: float) -> list[Queue]:
+        """Run the job's room and settle the job whatever happens; the task wrapper, so it catches everything."""
+        progress = Progress()
+        started = time.monotonic()
+        try:
+            with _heartbeat(self._settings, job, progress, lease_s):
+                outcome = _room(job.stage)(Context(self._settings, job, progress, self._pool))
+                with database.lend(self._pool) as connection:
+                    outcome.write(connection)
+                    queues = jobs.finish(connection, job, outcome.result, outcome.more)
+                    jobs.clear_note(connection, job)
+        except Exception as exc:
+            return self._settle(job, exc)
+        _log.info("job done", block=job.block, seconds=round(time.monotonic() - started, 2))
+        return queues
+
+    def _settle(self, job: Job, exc: Exception) -> list[Queue]:
+        match exc:
+            case LeaseLost():
+                _log.warning("lease lost", error=str(exc))
+                return []
+            case JobStopped():
+                return self._give_back(job, str(exc), 0)
+            case LLMUnavailable():
+                return self._give_back(job, str(exc), exc.retry_after_s)
+            case Unavailable() | StorageFull():
+                return self._give_back(job, str(exc), 10)
+            case InvalidInput():
+                return self._fail(job, str(exc), final=True)
+            case _:
+                _log.error("job failed", error=repr(exc), trace=traceback.format_exc())
+                return self._fail(job, f"{type(exc).__name__}: {exc}", final=False)
+
+    def _give_back(self, job: Job, reason: str, delay_s: float) -> list[Queue]:
+        _log.warning("job given back", reason=reason, delay_s=delay_s)
+        try:
+            with database.lend(self._pool) as connection:
+                jobs.give_back(connection, job, reason=reason, delay_s=delay_s)
+        except Unavailable as exc:
+            _log.warning("left to the sweeper", error=str(exc))
+        return []
+
+    def _fail(self, job: Job, reason: str, *, final: bool) -> list[Queue]:
+        try:
+            with database.lend(self._pool) as connection:
+                return jobs.fail(connection, job, reason=reason, final=final)
+        except Unavailable as exc:
+            _log.warning("left to the sweeper", error=str(exc))
+        return []
+
+
+def _room(stage: Stage) -> Room:
+    """Return a stage's function; rooms are imported when first needed, so that only subject workers load torch."""
+    module, name = _ROOMS[stage]
+    room: Room = getattr(import_module(module), name)
+    return room
+
+
+@contextmanager
+def _heartbeat(settings: Settings, job: Job, progress: Progress, lease_s: float) -> Iterator[None]:
+    """Renew the lease from a thread and a connection of its own, as long as progress moves."""
+    over = threading.Event()
+    thread = threading.Thread(
+        target=_beat, args=(settings, job, progress, lease_s, over), name=f"heartbeat-{job.id}", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=settings.heartbeat_s)
+
+
+def _beat(settings: Settings, job: Job, progress: Progress, lease_s: float, over: threading.Event) -> None:
+    seen = 0
+    while not over.wait(settings.heartbeat_s):
+        if progress.moves == seen:
+            continue
+        seen = progress.moves
+        try:
+            with database.connect(settings.database_url, autocommit=True, statement_timeout_ms=10_000) as connection:
+                state = jobs.heartbeat(connection, job, lease_s=lease_s, progress=progress.done)
+        except LeaseLost as exc:
+            progress.stopped = exc
+            return
+        except Unavailable as exc:
+            _log.warning("heartbeat missed", error=str(exc))
+            continue
+        if state in ("paused", "cancelled", "failed"):
+            progress.stopped = JobStopped(f"the run is {state}")
+
+

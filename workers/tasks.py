@@ -1,0 +1,114 @@
+"""What a doorbell does: claim one ready job of a queue, ring on, carry the job out.
+
+Workers also look for themselves every few seconds (`start_watch`), so that work goes on when Redis is down and a lost
+doorbell costs only a delay.
+"""
+
+import os
+import socket
+import threading
+import time
+from functools import cache
+from typing import cast
+
+import structlog
+from celery.exceptions import CeleryError
+from kombu.exceptions import KombuError
+from psycopg_pool import ConnectionPool
+from redis.exceptions import RedisError
+
+from schema.errors import GlossariumError
+from schema.settings import load_settings
+from schema.stages import Queue, stages_of
+from schema.store import database, jobs
+from schema.store.database import Connection
+from workers.app import app
+from workers.engine import Engine
+
+_log = structlog.get_logger()
+
+
+@cache
+def connections() -> ConnectionPool[Connection]:
+    """Return this process's connections to Postgres."""
+    settings = load_settings()
+    size = settings.llm_concurrency + 6
+    return database.open_pool(
+        settings.database_url, max_size=size, statement_timeout_ms=settings.statement_timeout_ms
+    )
+
+
+@cache
+def engine() -> Engine:
+    """Return this process's engine."""
+    return Engine(load_settings(), connections(), owner=f"{socket.gethostname()}:{os.getpid()}")
+
+
+_busy: dict[str, threading.Semaphore] = {"subject": threading.Semaphore(1)}
+
+
+@app.task(name="workers.work")
+def work(queue: str) -> None:
+    """Carry out at most one ready job of a queue."""
+    _work(cast(Queue, queue))
+
+
+@app.task(name="workers.sweep")
+def sweep() -> None:
+    """Return expired leases to ready and ring for every queue that has ready jobs."""
+    try:
+        with database.lend(connections()) as connection:
+            queues = jobs.sweep(connection)
+    except GlossariumError as exc:
+        _log.warning("sweep failed", error=str(exc))
+        return
+    ring(queues)
+
+
+def ring(queues: list[Queue]) -> bool:
+    """Send a doorbell to each queue, best effort, and return whether all went out."""
+    try:
+        for queue in queues:
+            app.send_task("workers.work", args=[queue], queue=queue, retry=False)
+    except (KombuError, CeleryError, RedisError, OSError) as exc:
+        _log.warning("doorbell not rung", queues=queues, error=str(exc))
+        return False
+    return True
+
+
+def start_watch(queue: str) -> threading.Thread:
+    """Start the thread that sweeps and claims work that nobody rang for; it ends with the process."""
+    thread = threading.Thread(target=_watch, args=(queue,), name=f"watch-{queue}", daemon=True)
+    thread.start()
+    return thread
+
+
+def _watch(queue: str) -> None:
+    while True:
+        time.sleep(load_settings().sweep_s)
+        try:
+            with database.lend(connections()) as connection:
+                queues = jobs.sweep(connection)
+            if queue in queues:
+                _work_unrung(cast(Queue, queue))
+        except GlossariumError as exc:
+            _log.warning("watch failed", queue=queue, error=str(exc))
+
+
+def _work_unrung(queue: Queue) -> None:
+    """Ring for ready work; where the bell is broken, do the work here until there is none."""
+    while not ring([queue]):
+        if not _work(queue):
+            return
+
+
+def _work(queue: Queue) -> bool:
+    """Claim and carry out one job; return whether there was one."""
+    slot = _busy.get(queue)
+    if slot is not None and not slot.acquire(blocking=False):
+        return False
+    try:
+        return engine().work(stages_of(queue), ring)
+    finally:
+        if slot is not None:
+            slot.release()
