@@ -12,7 +12,7 @@ _SHOWN = 10
 
 def bundled_bytes() -> int:
     """Return the size of the corpus that comes with this package."""
-    return size_of(Path(str(files("schema") / "data")))
+    return size_of(Path(str(files("schema") / "data" / "corpus.jsonl")))
 
 
 def operator_path(name: str, folder: Path | None) -> Path:

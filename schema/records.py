@@ -123,6 +123,7 @@ class RunOptions(Record):
     n_steered_prompts: int = Field(3, ge=1, le=8)
     n_steered_tokens: int = Field(25, ge=1, le=200)
     judge_trials: int = Field(3, ge=0, le=10)
+    judged: Literal["every", "label"] = Field("every", description="which descriptions the LLM judge sees")
     embedding_pairs: int = Field(20, ge=2, le=64)
     n_sentences: int = Field(5, ge=2, le=10)
     exemplars_in_prompt: int = Field(10, ge=1, le=50)

@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     embeddings_api_key: SecretStr = Field(SecretStr("none"), validation_alias=_alias("EMBEDDINGS_API_KEY"))
     embeddings_model: str = Field("all-MiniLM-L6-v2", validation_alias=_alias("EMBEDDINGS_MODEL"))
 
+    secret: SecretStr = SecretStr("")  # authenticates quoted corpus text in prompts; the stack makes one
+
     data_dir: Path = Path("~/.glossarium").expanduser()
     blobs_url: str = ""  # any fsspec URL; empty means <data_dir>/blobs
     corpora_dir: Path | None = None  # files under this folder may be named as corpora over HTTP

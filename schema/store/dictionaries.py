@@ -82,9 +82,7 @@ def refuse_weights(dictionary: Dictionary, sha256: str | None = None) -> None:
     if dictionary.state == "failed":
         raise Conflict(f"{name} failed ({dictionary.error}); submit a new dictionary")
     if dictionary.state == "ready" and sha256 is not None and sha256 != dictionary.weights_sha256:
-        raise Conflict(
-            f"{name} has weights {dictionary.weights_sha256} and not {sha256}; submit a new dictionary for other weights"
-        )
+        raise Conflict(f"{name} has weights {dictionary.weights_sha256} and not {sha256}; submit a new dictionary")
 
 
 def fail(connection: Connection, id_: UUID, error: str) -> Dictionary:

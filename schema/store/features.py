@@ -21,7 +21,7 @@ class Position(NamedTuple):
     """Where a page ended: the last feature's value in the sort column, and its index."""
 
     value: float | None
-    index: int
+    feature: int
 
 
 class _Part(NamedTuple):
@@ -34,20 +34,20 @@ class _Part(NamedTuple):
 
 def _by_value(column: LiteralString, direction: LiteralString, comparison: LiteralString) -> tuple[_Part, ...]:
     """Return the parts of an order by a column that may be empty: an index serves each of them."""
-    position: LiteralString = "CAST(%(value)s AS real), %(index)s"
+    position: LiteralString = "CAST(%(value)s AS real), %(feature)s"
     return (
         _Part(
             f"{column} IS NOT NULL",
             f"({column}, index) {comparison} ({position})",
             f"{column} {direction}, index {direction}",
         ),
-        _Part(f"{column} IS NULL", f"{column} IS NULL AND index > %(index)s", "index"),
+        _Part(f"{column} IS NULL", f"{column} IS NULL AND index > %(feature)s", "index"),
     )
 
 
 _ORDERS: dict[FeatureSort, tuple[_Part, ...]] = {
-    "index": (_Part("true", "index > %(index)s", "index"),),
-    "-index": (_Part("true", "index < %(index)s", "index DESC"),),
+    "index": (_Part("true", "index > %(feature)s", "index"),),
+    "-index": (_Part("true", "index < %(feature)s", "index DESC"),),
     "density": _by_value("density", "ASC", ">"),
     "-density": _by_value("density", "DESC", "<"),
     "input_lift": _by_value("input_lift", "ASC", ">"),
@@ -113,11 +113,9 @@ def page(
     found: list[FeatureSummary] = []
     for part in parts:
         position, beyond = (None, part.start) if after is None else (after, part.beyond)
-        value, index = position or (None, None)
+        value, feature = position or (None, None)
         query = SQL(cast(LiteralString, _queries.page.sql)).format(beyond=SQL(beyond), order=SQL(part.order))
-        rows = connection.execute(
-            query, {**parameters, "value": value, "index": index, "most": limit - len(found)}
-        )
+        rows = connection.execute(query, {**parameters, "value": value, "feature": feature, "most": limit - len(found)})
         found += [_summary(row) for row in rows]
         if len(found) == limit:
             break

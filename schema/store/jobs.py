@@ -145,9 +145,15 @@ def cancel(connection: Connection, run_id: UUID) -> None:
     _queries.cancel_jobs(connection, run_id=run_id)
 
 
-def results(connection: Connection, run_id: UUID, stage: Stage) -> list[Finished]:
+def results(connection: Connection, run_id: UUID, stage: Stage, blocks: Sequence[int] = (0,)) -> list[Finished]:
     """Return what the jobs of a stage left, by block and shard."""
-    return [Finished(*row[1:]) for row in _queries.results(connection, run_id=run_id, stage=stage)]
+    rows = _queries.results(connection, run_id=run_id, stage=stage, blocks=list(blocks))
+    return [Finished(*row[1:]) for row in rows]
+
+
+def blocks_of(connection: Connection, run_id: UUID, stage: Stage, lo: int, hi: int) -> list[int]:
+    """Return the blocks of a stage that cover positions lo..hi-1."""
+    return sorted(block for (block,) in _queries.blocks_of(connection, run_id=run_id, stage=stage, lo=lo, hi=hi))
 
 
 def _bury(connection: Connection, id_: int, fence: int, run_id: UUID, stage: Stage, reason: str) -> list[Queue]:

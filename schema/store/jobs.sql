@@ -128,8 +128,12 @@ SELECT coalesce(min(vtime), 0) FROM job WHERE state = 'ready';
 
 -- name: results
 SELECT stage, block, corpus_shard, state, result FROM job
-WHERE run_id = :run_id AND stage = :stage
+WHERE run_id = :run_id AND stage = :stage AND block = ANY(:blocks)
 ORDER BY block, corpus_shard;
+
+-- name: blocks_of
+SELECT DISTINCT block FROM job
+WHERE run_id = :run_id AND stage = :stage AND feature_lo < :hi AND feature_hi > :lo;
 
 -- name: try_sweep_lock$
 SELECT pg_try_advisory_xact_lock(6357078);

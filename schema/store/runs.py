@@ -1,6 +1,5 @@
 """Runs: what users asked for, in which state it is, and how far it got."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -90,8 +89,8 @@ def set_state(
     if state == "cancelled":
         # Jobs before the run, as workers take their locks: the other way round, the two wait for each other.
         jobs.cancel(connection, id_)
-    change: Callable[..., Any] = {"cancelled": _queries.cancel, "paused": _queries.pause, "running": _queries.resume}[state]
-    for row in change(connection, id=id_):
+    changes = {"cancelled": _queries.cancel, "paused": _queries.pause, "running": _queries.resume}
+    for row in changes[state](connection, id=id_):
         return _run(row)
     raise Conflict(f"run {id_} is {get(connection, tenant_id, id_).state}: {_FORBIDDEN[state]}")
 
@@ -116,7 +115,8 @@ def progress(connection: Connection, id_: UUID) -> tuple[StageProgress, ...]:
 
 def counts(connection: Connection, id_: UUID) -> tuple[MethodCount, ...]:
     """Return how many of a run's features have which method's label with which status, the most first."""
-    return tuple(MethodCount(method=method, status=status, n=n) for method, status, n in _queries.counts(connection, run_id=id_))
+    rows = _queries.counts(connection, run_id=id_)
+    return tuple(MethodCount(method=method, status=status, n=n) for method, status, n in rows)
 
 
 def ready_queues(connection: Connection, id_: UUID) -> list[Queue]:

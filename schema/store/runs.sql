@@ -38,7 +38,7 @@ UPDATE run SET n_features = :n_features WHERE id = :id;
 
 -- name: progress
 SELECT stage, count(*), count(*) FILTER (WHERE state = 'done'), sum(units),
-       coalesce(sum(units) FILTER (WHERE state = 'done'), 0), count(*) FILTER (WHERE state = 'dead'),
+       sum(CASE state WHEN 'done' THEN units WHEN 'leased' THEN least(progress, units) ELSE 0 END), count(*) FILTER (WHERE state = 'dead'),
        coalesce(sum(seconds), 0), min(started_at), max(finished_at) FILTER (WHERE state IN ('done', 'dead'))
 FROM job
 WHERE run_id = :run_id

@@ -1,0 +1,35 @@
+"""Presets of a run: named sets of the fields that a user would otherwise choose one by one."""
+
+from types import MappingProxyType
+from typing import Any
+
+from schema.errors import InvalidInput
+
+PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
+    {
+        # The design's own sizes: the defaults of RunSpec and RunOptions.
+        "default": {},
+        # For a first look on two cores with a small local LLM: fewer methods, shorter prompts and replies.
+        "small": {
+            "methods": ("lexical", "max_activating", "vocabulary", "combined"),
+            "evaluations": ("input", "output", "output_llm", "free"),
+            "options": {
+                "judge_trials": 1,
+                "exemplars_in_prompt": 5,
+                "max_tokens_description": 80,
+                "max_tokens_sentences": 160,
+                "k_tokens": 20,
+            },
+        },
+    }
+)
+
+
+def preset(name: str) -> dict[str, Any]:
+    """Return the fields of a RunSpec that a preset sets.
+
+    Raises: InvalidInput naming the presets if there is none of this name.
+    """
+    if name not in PRESETS:
+        raise InvalidInput(f"preset {name!r}; must be one of {', '.join(PRESETS)}")
+    return dict(PRESETS[name])

@@ -1,0 +1,136 @@
+"""What travels over HTTP beside the records: queries, pages, readiness and problems."""
+
+from typing import Literal
+from uuid import UUID
+
+from pydantic import ConfigDict, Field
+
+from schema.records import Corpus, Dictionary, FeatureSummary, Label, Method, Record, Run, Status
+
+FeatureSort = Literal[
+    "index", "-index", "density", "-density", "input_lift", "-input_lift", "output_lift", "-output_lift"
+]
+FeatureStatus = Status | Literal["unlabelled"]
+
+
+class PageQuery(Record):
+    """Which page of a list."""
+
+    limit: int = Field(50, ge=1, le=1000, description="rows on a page")
+    cursor: str | None = Field(None, max_length=2000, description="`next_cursor` of the page before, as it came")
+
+
+class FeatureFilter(Record):
+    """Which features of a dictionary; what is not given does not filter."""
+
+    status: tuple[FeatureStatus, ...] = Field((), description="any of these")
+    method: tuple[Method, ...] = Field((), description="of the label, any of these")
+    input_success: bool | None = None
+    output_success: bool | None = None
+    min_density: float | None = None
+    max_density: float | None = None
+    min_input_value: float | None = None
+    max_input_value: float | None = None
+    min_input_lift: float | None = None
+    max_input_lift: float | None = None
+    min_output_value: float | None = None
+    max_output_value: float | None = None
+    min_output_lift: float | None = None
+    max_output_lift: float | None = None
+    q: str | None = Field(None, min_length=1, max_length=200, description="a part of the label, in any case")
+    run_id: UUID | None = Field(None, description="only features that this run selected")
+
+
+class FeatureQuery(PageQuery, FeatureFilter):
+    """A page of features; those without a value of the sort column come last in either direction."""
+
+    sort: FeatureSort = Field("index", description="`-` in front for largest first")
+
+
+class RunQuery(PageQuery):
+    """A page of runs."""
+
+    dictionary_id: UUID | None = Field(None, description="only runs of this dictionary")
+
+
+class LabelQuery(PageQuery):
+    """A page of current labels, by feature."""
+
+    run_id: UUID | None = Field(None, description="only features that this run selected")
+
+
+class DictionaryPage(Record):
+    """Dictionaries, newest first."""
+
+    items: tuple[Dictionary, ...]
+    next_cursor: str | None
+
+
+class CorpusPage(Record):
+    """Uploaded corpora, newest first."""
+
+    items: tuple[Corpus, ...]
+    next_cursor: str | None
+
+
+class RunPage(Record):
+    """Runs, newest first, without their stages."""
+
+    items: tuple[Run, ...]
+    next_cursor: str | None
+
+
+class FeaturePage(Record):
+    """Features in the asked order."""
+
+    items: tuple[FeatureSummary, ...]
+    next_cursor: str | None
+
+
+class LabelPage(Record):
+    """Labels, by feature."""
+
+    items: tuple[Label, ...]
+    next_cursor: str | None
+
+
+class Health(Record):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Check(Record):
+    """Whether one thing that the service needs is there."""
+
+    ok: bool
+    reason: str | None = None
+
+
+class Readiness(Record):
+    """Whether requests can be served. Without Redis they can: work then starts a little later."""
+
+    ready: bool
+    database: Check
+    migrations: Check
+    redis: Check
+
+
+class FieldProblem(Record):
+    """What is wrong with one field of a request."""
+
+    field: str
+    message: str
+
+
+class Problem(Record):
+    """An error as RFC 9457 has it, with the name of the exception that it was."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    error: str = Field(description="the name of an exception in schema.errors")
+    errors: tuple[FieldProblem, ...] = ()

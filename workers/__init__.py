@@ -1,0 +1,1 @@
+"""What computes: the stages of a run, and the methods that they use. Never imports the service."""

@@ -1,0 +1,214 @@
+"""The tester's room: sentences through the subject, and the scores of a feature that need no LLM.
+
+Leaves, for the judge, the activations that the choice of a label needs: a feature's own, by description, and those on
+the sentences that were written for other features.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from schema.graph import N_CONTROL_FEATURES
+from schema.records import Description, Exemplars, Score, Sentences, Status, TokenList, VocabularyProjection
+from schema.stages import Stage
+from schema.store import descriptions, evidence, jobs, scores
+from workers import recipes
+from workers.desk import Block, read_block
+from workers.engine import Context, Outcome
+from workers.llm import profile
+from workers.methods.free_scores import evaluate_free_input, evaluate_free_output
+from workers.methods.input_evaluation import SentenceActivations, evaluate_dead_input, evaluate_input
+from workers.methods.prompts_neutral import CALIBRATION
+from workers.methods.statistics import Measurement, unmeasured
+from workers.opened import Opened, open_dictionary
+from workers.score_recipe import score_recipe
+from workers.subject import Edit
+from workers.write import described, sentences_recipe
+
+_SENTENCES_AT_ONCE = 64
+FREE_OUTPUT_TIMES = 10.0  # 3-evaluation, "Free scores": the feature at 10× its maximum
+
+Activations = Mapping[str, Sequence[float]]
+"""The largest activation of each feature of a block, by sentence."""
+
+
+class Tested(NamedTuple):
+    """What a block's tests start from."""
+
+    block: Block
+    opened: Opened
+    found: Mapping[int, list[Description]]
+    sentences: Mapping[int, Sentences]
+    others: Mapping[int, Sentences]
+    exemplars: Mapping[int, Exemplars]
+    vocabulary: Mapping[int, VocabularyProjection]
+
+
+def activate_block(context: Context) -> Outcome:
+    """Return the input scores of the block's descriptions and the free scores of its features."""
+    block = read_block(context)
+    tested = _read(context, block)
+    context.progress.advance()
+    activations = _activations(context, tested)
+    recipe = score_recipe(block)
+    made: list[Score] = []
+    left: dict[str, object] = {}
+    for column, feature in enumerate(block.selected):
+        own = {sentence: values[column] for sentence, values in activations.items()}
+        if "input" in block.brief.spec.evaluations:
+            made += list(_input_scores(tested, feature, own, recipe))
+        if "free" in block.brief.spec.evaluations:
+            made += list(_free_scores(tested, feature, recipe))
+        left[str(feature)] = {
+            "own": {str(id_): _sides(own, written) for id_, written in _written(tested, feature)},
+            "others": [_sides(own, written) for written in _controls(tested, feature)],
+            "dead": _is_dead(tested, feature),
+        }
+        context.progress.advance(1)
+    return Outcome(lambda connection: scores.put(connection, block.brief.dictionary.id, made), {"features": left})
+
+
+def _read(context: Context, block: Block) -> Tested:
+    llm = profile(block.brief.spec.llm, context.settings)
+    opened = open_dictionary(context, block.brief, block.corpus)
+    with context.transaction() as connection:
+        pool_blocks = jobs.blocks_of(connection, block.brief.run_id, Stage.DESCRIBE, 0, len(block.pool))
+    found = described(context, block, {*pool_blocks, context.job.block})
+    pool_ids = [d.id or 0 for feature in block.pooled for d in found.get(feature, [])]
+    ids = [d.id or 0 for feature in block.selected for d in found.get(feature, [])]
+    wanted = sorted({*block.selected, *block.pooled})
+    id_ = block.brief.dictionary.id
+    with context.transaction() as connection:
+        written: dict[int, Sentences] = {}
+        if llm is not None:
+            written = descriptions.load_sentences(connection, {*ids, *pool_ids}, sentences_recipe(block, llm))
+        exemplars = evidence.load(
+            connection, id_, Exemplars, recipes.evidence("exemplars", block.brief, block.corpus), block.selected
+        )
+        vocabulary = evidence.load(
+            connection, id_, VocabularyProjection, recipes.evidence("vocabulary", block.brief, block.corpus), wanted
+        )
+    return Tested(block, opened, found, written, _by_feature(block, found, written), exemplars, vocabulary)
+
+
+def _by_feature(
+    block: Block, found: Mapping[int, list[Description]], written: Mapping[int, Sentences]
+) -> dict[int, Sentences]:
+    """Return one set of sentences for each feature of the pool that has any: of its last method that was written for."""
+    sets: dict[int, Sentences] = {}
+    for feature in block.pooled:
+        usable = [written[d.id or 0] for d in found.get(feature, []) if d.id in written]
+        complete = [sentences for sentences in usable if sentences.status == Status.OK]
+        if complete:
+            sets[feature] = complete[-1]
+    return sets
+
+
+def _written(tested: Tested, feature: int) -> Iterator[tuple[int, Sentences]]:
+    for description in tested.found.get(feature, []):
+        sentences = tested.sentences.get(description.id or 0)
+        if sentences is not None and sentences.status == Status.OK:
+            yield description.id or 0, sentences
+
+
+def _controls(tested: Tested, feature: int) -> list[Sentences]:
+    """Return the sentences written for up to 20 other features of the pool."""
+    return [sentences for other, sentences in tested.others.items() if other != feature][:N_CONTROL_FEATURES]
+
+
+def _activations(context: Context, tested: Tested) -> dict[str, list[float]]:
+    """Return the largest activation of every selected feature in every sentence that is needed."""
+    needed = [sentences for feature in tested.block.selected for _, sentences in _written(tested, feature)]
+    needed += list(tested.others.values())
+    texts = sorted({text for sentences in needed for text in (*sentences.activating, *sentences.neutral)}, key=len)
+    features = torch.tensor(tested.block.selected)
+    found: dict[str, list[float]] = {}
+    for start in range(0, len(texts), _SENTENCES_AT_ONCE):
+        part = texts[start : start + _SENTENCES_AT_ONCE]
+        found |= dict(zip(part, sentence_activations(tested.opened, part, features).tolist(), strict=True))
+        context.progress.advance()
+    return found
+
+
+def sentence_activations(opened: Opened, texts: Sequence[str], features: torch.Tensor) -> torch.Tensor:
+    """Return the largest activation (len(texts), n) of features (n,) over the counted tokens of each text.
+
+    A text without a counted token has activation 0. Every text stands behind the sink, which is not counted.
+    """
+    subject, dictionary = opened
+    limit = min(subject.n_positions, 512) - 1
+    batch = subject.batch([[subject.sink_id, *subject.tokenize(text)[:limit]] for text in texts])
+    values = dictionary.encode(subject.read(batch, dictionary.read_site), features)
+    largest = values.masked_fill(~batch.counted[..., None], -torch.inf).amax(dim=1)
+    return torch.where(largest.isfinite(), largest, 0.0).float().cpu()
+
+
+def _sides(own: Mapping[str, float], written: Sentences) -> list[list[float]]:
+    return [[round(own[text], 6) for text in side] for side in (written.activating, written.neutral)]
+
+
+def _is_dead(tested: Tested, feature: int) -> bool:
+    known = tested.exemplars.get(feature)
+    return known is not None and known.n_firing == 0
+
+
+def _input_scores(tested: Tested, feature: int, own: Mapping[str, float], recipe: str) -> Iterator[Score]:
+    others = [_as_activations(_sides(own, written)) for written in _controls(tested, feature)]
+    evaluate = evaluate_dead_input if _is_dead(tested, feature) else evaluate_input
+    threshold = float(tested.opened.dictionary.threshold[feature])
+    for description in tested.found.get(feature, []):
+        sentences = tested.sentences.get(description.id or 0)
+        if sentences is None:
+            result = _untested(description)
+        elif sentences.status != Status.OK:
+            result = unmeasured(sentences.status, f"the writer: {sentences.reason}")
+        else:
+            mine = _as_activations(_sides(own, sentences))
+            result = evaluate(mine, others, threshold=threshold, seed=tested.block.brief.spec.seed)
+        yield result.score(feature, "input", recipe, description_id=description.id, method=description.method)
+
+
+def _untested(description: Description) -> Measurement:
+    if description.status != Status.OK:
+        return unmeasured(description.status, description.reason or f"the description is {description.status}")
+    return unmeasured(Status.NOT_APPLICABLE, "no sentences were written from it (llm=none)")
+
+
+def _as_activations(sides: Sequence[Sequence[float]]) -> SentenceActivations:
+    activating, neutral = sides
+    return SentenceActivations(np.array(activating), np.array(neutral))
+
+
+def _free_scores(tested: Tested, feature: int, recipe: str) -> Iterator[Score]:
+    seed = tested.block.brief.spec.seed
+    exemplars, vocabulary = tested.exemplars.get(feature), tested.vocabulary.get(feature)
+    if exemplars is None or vocabulary is None:
+        return
+    others = _other_lists(tested, feature)
+    yield evaluate_free_input(exemplars, vocabulary.promoted, others, seed=seed).score(feature, "free_input", recipe)
+    if not exemplars.n_firing:
+        dead = unmeasured(Status.DEAD, f"never fired in {exemplars.n_tokens} tokens, so it has no maximum")
+        yield dead.score(feature, "free_output", recipe)
+        return
+    logits = _amplified_logits(tested.opened, feature, FREE_OUTPUT_TIMES * exemplars.max)
+    measured = evaluate_free_output(logits, vocabulary.promoted, others, seed=seed)
+    yield measured.score(feature, "free_output", recipe)
+
+
+def _other_lists(tested: Tested, feature: int) -> list[TokenList]:
+    known = [tested.vocabulary[other] for other in tested.block.pooled if other != feature and other in tested.vocabulary]
+    return [projection.promoted for projection in known[:N_CONTROL_FEATURES]]
+
+
+def _amplified_logits(opened: Opened, feature: int, strength: float) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Return the next-token logits (1, n_vocab) after one neutral prompt, with α · w added behind the sink."""
+    subject, dictionary = opened
+    batch = subject.batch([[subject.sink_id, *subject.tokenize(CALIBRATION[0].text)]])
+    direction = dictionary.directions(torch.tensor([feature]))
+    edit = Edit.add(dictionary.write_site, direction, torch.tensor([strength]))
+    logits: np.ndarray[tuple[int, int], np.dtype[np.float32]] = (
+        subject.unembed(subject.hidden(batch, edit)[:, -1]).cpu().numpy()
+    )
+    return logits

@@ -1,0 +1,198 @@
+"""The describer's room: the evidence of a block to one description a method, through the LLM where a method needs it."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from prompts import Ask
+from schema.recipes import digest
+from schema.records import (
+    Calibration,
+    Description,
+    Exemplars,
+    Method,
+    Status,
+    SteeredTexts,
+    TokenChange,
+    VocabularyProjection,
+)
+from schema.store import descriptions, evidence
+from workers import recipes
+from workers.cache import StoredCompletions
+from workers.desk import Block, read_block
+from workers.engine import Context, Outcome
+from workers.llm import Completion, LLMProfile, complete, profile
+from workers.methods.describing import Composition, Evidence, NotApplicable, concatenate, messages_for
+from workers.methods.lexical import lexical_description
+from workers.parse import DescriptionReply
+
+_VERSION = 1
+TEMPERATURE = 0.0
+
+Made = dict[Method, Description]
+
+
+class Desk(NamedTuple):
+    """What describing a block needs."""
+
+    context: Context
+    block: Block
+    llm: LLMProfile | None
+    evidence: Mapping[int, Evidence]
+
+    @property
+    def secret(self) -> bytes:
+        """Return the server's secret, which authenticates quotations in prompts."""
+        return self.context.settings.secret.get_secret_value().encode()
+
+
+def describe_block(context: Context) -> Outcome:
+    """Return the descriptions of a block; those that exist under their recipe are not made again."""
+    block = read_block(context)
+    desk = Desk(context, block, profile(block.brief.spec.llm, context.settings), read_evidence(context, block))
+    made: dict[int, Made] = {feature: {} for feature in block.indices}
+    # Method by method: the calls of one method begin alike, and the endpoint has that beginning cached.
+    for method in sorted(block.brief.spec.methods, key=lambda method: method == "concat"):
+        for feature in block.indices:
+            made[feature][method] = _describe(desk, feature, method, made[feature])
+            context.progress.advance()
+    context.progress.advance(len(block.indices))
+    ids = {str(feature): [description.id for description in by.values()] for feature, by in made.items()}
+    return Outcome(lambda connection: None, {"descriptions": ids})
+
+
+def read_evidence(context: Context, block: Block) -> dict[int, Evidence]:
+    """Return what is stored of every feature of a block under this run's recipes."""
+    brief, indices, id_ = block.brief, block.indices, block.brief.dictionary.id
+    with context.transaction() as connection:
+        exemplars = evidence.load(connection, id_, Exemplars, _recipe(block, "exemplars"), indices)
+        vocabulary = evidence.load(connection, id_, VocabularyProjection, _recipe(block, "vocabulary"), indices)
+        change = evidence.load(connection, id_, TokenChange, _recipe(block, "token_change"), indices)
+        calibration = evidence.load(connection, id_, Calibration, _recipe(block, "calibration"), indices)
+        texts = evidence.load(connection, brief.dictionary.id, SteeredTexts, _recipe(block, "steered_texts"), indices)
+    kinds = (exemplars, vocabulary, change, calibration, texts)
+    return {feature: Evidence(*(kind.get(feature) for kind in kinds)) for feature in indices}
+
+
+def _recipe(block: Block, kind: str) -> str:
+    return recipes.evidence(kind, block.brief, block.corpus)  # type: ignore[arg-type]
+
+
+def _describe(desk: Desk, feature: int, method: Method, made: Made) -> Description:
+    """Return a method's description of a feature, stored: from its recipe if it is known, else made now."""
+    if method == "lexical":
+        known = desk.evidence[feature]
+        answer = lexical_description(known.exemplars, known.vocabulary, known.token_change)
+        return _composed(desk, feature, method, answer)
+    if method == "concat":
+        return _composed(desk, feature, method, concatenate(made.values()))
+    return _asked(desk, feature, method)
+
+
+def _composed(desk: Desk, feature: int, method: Method, answer: Composition | NotApplicable) -> Description:
+    recipe = digest(_ingredients(desk, feature, method))
+    if isinstance(answer, NotApplicable):
+        return _keep(desk, _without_text(feature, method, recipe, answer))
+    return _keep(
+        desk,
+        Description(
+            feature=feature,
+            method=method,
+            status=Status.OK,
+            text=answer.text,
+            trigger=answer.trigger,
+            effect=answer.effect,
+            recipe=recipe,
+        ),
+    )
+
+
+def _asked(desk: Desk, feature: int, method: Method) -> Description:
+    if desk.llm is None:
+        absent = NotApplicable(Status.NOT_APPLICABLE, "this run has no LLM (llm=none)")
+        return _keep(desk, _without_text(feature, method, digest(_ingredients(desk, feature, method)), absent))
+    options = desk.block.brief.spec.options
+    ask = messages_for(method, desk.evidence[feature], options, desk.secret)
+    if isinstance(ask, NotApplicable):
+        return _keep(desk, _without_text(feature, method, digest(_ingredients(desk, feature, method)), ask))
+    parameters = {"max_tokens": options.max_tokens_description, "temperature": TEMPERATURE}
+    recipe = digest(
+        _ingredients(desk, feature, method)
+        | {"prompt": ask.prompt.sha256, "model": desk.llm.model, "endpoint": desk.llm.base_url}
+        | parameters
+        | {"exemplars": options.exemplars_in_prompt}
+    )
+    found = _find(desk, feature, recipe)
+    if found is not None and found.status not in (Status.UNPARSED, Status.FAILED):
+        return found
+    completion = complete(
+        desk.llm,
+        ask.messages,
+        DescriptionReply,
+        max_tokens=options.max_tokens_description,
+        temperature=TEMPERATURE,
+        seed=desk.block.brief.spec.seed,
+        purpose=f"describe {method}",
+        cache=StoredCompletions(desk.context, desk.block.brief.tenant_id),
+        on_attempt=desk.context.progress.advance,
+    )
+    return _keep(desk, _from_completion(feature, method, recipe, ask, completion, parameters))
+
+
+def _from_completion(
+    feature: int,
+    method: Method,
+    recipe: str,
+    ask: Ask,
+    completion: Completion[DescriptionReply],
+    parameters: Mapping[str, float | int | str],
+) -> Description:
+    answer = completion.value
+    status = completion.status if answer is None else answer.status
+    return Description(
+        feature=feature,
+        method=method,
+        status=status,
+        text=answer.summary if answer and status == Status.OK else None,
+        trigger=answer.trigger if answer else None,
+        effect=answer.effect if answer else None,
+        reason=completion.reason,
+        prompt_id=ask.prompt.id,
+        prompt_sha256=ask.prompt.sha256,
+        model=completion.model,
+        parameters=dict(parameters),
+        reply=completion.reply,
+        prompt_tokens=completion.usage.prompt_tokens,
+        cached_tokens=completion.usage.cached_tokens,
+        completion_tokens=completion.usage.completion_tokens,
+        recipe=recipe,
+    )
+
+
+def _without_text(feature: int, method: Method, recipe: str, answer: NotApplicable) -> Description:
+    return Description(feature=feature, method=method, status=answer.status, reason=answer.reason, recipe=recipe)
+
+
+def _ingredients(desk: Desk, feature: int, method: Method) -> dict[str, object]:
+    """Return what every description is made from; the LLM's part is added where there is one."""
+    return {
+        "kind": "description",
+        "version": _VERSION,
+        "method": method,
+        "feature": feature,
+        "seed": desk.block.brief.spec.seed,
+        "evidence": {kind: _recipe(desk.block, kind) for kind in ("exemplars", "vocabulary", "token_change")}
+        | ({"steered_texts": _recipe(desk.block, "steered_texts")} if method == "steered_texts" else {}),
+        "parts": sorted(desk.block.brief.spec.methods) if method == "concat" else None,
+        "llm": desk.llm.model if desk.llm and method == "concat" else None,
+    }
+
+
+def _find(desk: Desk, feature: int, recipe: str) -> Description | None:
+    with desk.context.transaction() as connection:
+        return descriptions.find(connection, desk.block.brief.dictionary.id, feature, [recipe]).get(recipe)
+
+
+def _keep(desk: Desk, description: Description) -> Description:
+    """Store a description at once: writing it again changes nothing, and a crash then repeats no paid call."""
+    with desk.context.transaction() as connection:
+        return descriptions.put(connection, desk.block.brief.dictionary.id, description)

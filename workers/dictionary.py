@@ -1,0 +1,286 @@
+"""One loaded feature dictionary: encode, decode, effective directions, interventions.
+
+Everything is computed in float32. Activations follow SAELens' order: normalise the input, subtract the decoder bias,
+encode. It knows neither corpora nor what the features mean.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from schema.errors import BadSelection, BadWeights, ShapeMismatch
+from schema.records import Dictionary, DictionarySpec
+from schema.subjects import Site
+from schema.weights import check_encoder, check_weights
+from workers.subject import Edit, Reading, Subject
+
+FIRING_QUANTILE = 0.99  # neurons and unthresholded directions fire on their strongest 1 % of tokens
+_TOKENS_AT_ONCE = 4096  # of a whole encoding that only serves to know one feature a row
+_SMALLEST = torch.finfo(torch.float32).tiny
+_LAYER_NORM_EPS = 1e-5  # SAELens' run_time_activation_ln_in
+
+
+class LoadedDictionary:
+    """A dictionary's tensors on the subject's device.
+
+    threshold: (F,) float32; a feature fires where its activation is larger.
+    needs_thresholds: nothing in the dictionary says when a feature fires: `with_threshold` must supply it.
+    """
+
+    def __init__(self, spec: DictionarySpec, subject: Subject, tensors: dict[str, Tensor]) -> None:
+        self.spec = spec
+        self.subject = subject
+        self.n_features = spec.n_features
+        self.read_site = Site.parse(spec.read_site)
+        self.write_site = Site.parse(spec.write_site or spec.read_site)
+        self.kind = spec.encoder.kind
+        self._tensors = tensors
+        self._w_enc = tensors.get("w_enc", tensors.get("w_dec"))
+        self._scale = self._constant_scale()
+        self.needs_thresholds = self.kind in ("neurons", "linear") and "threshold" not in tensors
+        zeros = torch.zeros(self.n_features, device=subject.device)
+        self.threshold = tensors["threshold"] if self.kind == "linear" and "threshold" in tensors else zeros
+
+    def with_threshold(self, threshold: Tensor) -> "LoadedDictionary":
+        """Return the same dictionary, firing above threshold (F,). Raises ShapeMismatch."""
+        if threshold.shape != (self.n_features,):
+            raise ShapeMismatch(f"threshold={tuple(threshold.shape)}; must be ({self.n_features},)")
+        other = LoadedDictionary(self.spec, self.subject, self._tensors)
+        other.threshold = threshold.to(self.subject.device, torch.float32)
+        other.needs_thresholds = False
+        return other
+
+    # ------------------------------------------------------------------------------------------ activations
+
+    def encode(self, x: Tensor, features: Tensor | None = None) -> Tensor:
+        """Return activations (…, F), or (…, n) of some features, of read-site values x (…, width).
+
+        Costs O(n) for all encoders but topk, which needs all pre-activations to know the largest.
+        """
+        if features is not None:
+            features = self._checked(features)
+        if self.kind == "topk":
+            activations = self._top_k(self._pre_activations(self._normalised(x), None))
+            return activations if features is None else activations[..., features]
+        if self.kind == "neurons":
+            return x.float() if features is None else x[..., features].float()
+        return self._activate(self._pre_activations(self._normalised(x), features), features)
+
+    def encode_rows(self, x: Tensor, features: Tensor) -> Tensor:
+        """Return activations (B, T) of values x (B, T, width), where features (B,) says which one a row is about."""
+        features = self._checked(features)
+        if len(features) != len(x):
+            raise ShapeMismatch(f"features={len(features)}; x has {len(x)} rows")
+        if self.kind == "topk":
+            n_rows = max(1, _TOKENS_AT_ONCE // x.shape[1])
+            parts = zip(x.split(n_rows), features.split(n_rows), strict=True)
+            return torch.cat([_pick(self.encode(rows), wanted) for rows, wanted in parts])
+        if self.kind == "neurons":
+            return _pick(x, features).float()
+        z = self._normalised(x)
+        pre = torch.einsum("btd,bd->bt", z, self._encoder_rows(features)) + self._pre_bias(features)[:, None]
+        if self.spec.encoder.rescale_acts_by_decoder_norm:
+            pre = pre * self._decoder_norms(features)[:, None]
+        return self._activate(pre.T, features).T
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        """Return what the encoder's weights see: x normed as the dictionary asks, less b_dec."""
+        encoder = self.spec.encoder
+        z = x.float()
+        if encoder.normalize == "layer_norm":
+            z = (z - z.mean(-1, keepdim=True)) / (z.std(-1, keepdim=True) + _LAYER_NORM_EPS)
+        elif encoder.normalize == "constant_norm_rescale":
+            z = z / self.token_scale(z)[..., None]
+        elif encoder.normalize == "expected_average_only_in":
+            z = z * float(encoder.norm_coefficient or 1.0)
+        return z - self._tensors["b_dec"] if encoder.subtract_b_dec else z
+
+    def _pre_activations(self, z: Tensor, features: Tensor | None) -> Tensor:
+        pre = z @ self._encoder_rows(features).T + self._pre_bias(features)
+        if self.spec.encoder.rescale_acts_by_decoder_norm:
+            pre = pre * self._decoder_norms(features)
+        return pre
+
+    def _activate(self, pre: Tensor, features: Tensor | None) -> Tensor:
+        """Return activations of pre-activations (…, n) by a rule that looks at one feature at a time."""
+        if self.kind == "gated":
+            # SAELens' gated SAE: the same rows, scaled by exp(r_mag), give the magnitude of what the gate lets pass.
+            projection = pre - self._of("b_gate", features)
+            magnitude = projection * self._of("r_mag", features).exp() + self._of("b_mag", features)
+            return torch.relu(magnitude) * (pre > 0)
+        if self.kind in ("jumprelu", "batchtopk"):
+            return torch.relu(pre) * (pre > self._of("threshold", features))
+        return torch.relu(pre)
+
+    def _top_k(self, pre: Tensor) -> Tensor:
+        values, indices = pre.topk(int(self.spec.encoder.k or 1), dim=-1)
+        return torch.zeros_like(pre).scatter_(-1, indices, torch.relu(values))
+
+    # ------------------------------------------------------------------------------------------ directions
+
+    def directions(self, features: Tensor) -> Tensor:
+        """Return effective write directions (n, d), float32: what one unit of activation adds where it is written.
+
+        For dictionaries that norm each token, that is to be multiplied by `token_scale`; `add` and `set` do so.
+        """
+        features = self._checked(features)
+        if self.kind == "neurons":
+            return self.subject.unit_directions(self.write_site)[features]
+        rows = self._tensors["w_dec"][features]
+        return self.subject.effective_directions(self.write_site, rows * self._scaled(features))
+
+    def decoder(self) -> Tensor:
+        """Return decoder rows (F, width) in the write site's own space, scaled as `decode` uses them."""
+        if self.kind == "neurons":
+            return torch.eye(self.n_features, device=self.subject.device)
+        return self._tensors["w_dec"] * self._scaled(None)
+
+    def decode(self, activations: Tensor, x: Tensor | None = None) -> Tensor:
+        """Return the write site's values (…, width) that activations (…, F) stand for.
+
+        x: (…, width) the read-site values; needed where each token is normed. Raises ShapeMismatch without it.
+        """
+        if self.kind == "neurons":
+            return activations.float()
+        written = activations.float() @ self.decoder()
+        if "b_dec" in self._tensors:
+            written = written + self._tensors["b_dec"] / float(self._coefficient)
+        if not self.scales_tokens:
+            return written
+        if x is None:
+            raise ShapeMismatch(f"x=None; decoding with {self.spec.encoder.normalize} needs the values that were read")
+        mean = x.float().mean(-1, keepdim=True) if self.spec.encoder.normalize == "layer_norm" else 0.0
+        return written * self.token_scale(x)[..., None] + mean
+
+    @property
+    def scales_tokens(self) -> bool:
+        """Return whether each token is normed before it is encoded, so that directions have a scale a token."""
+        return self.spec.encoder.normalize in ("layer_norm", "constant_norm_rescale")
+
+    def token_scale(self, x: Tensor) -> Tensor:
+        """Return the scale (…,) by which each token's read-site value x (…, width) was divided."""
+        wide = x.float()
+        if self.spec.encoder.normalize == "layer_norm":
+            return wide.std(-1)
+        if self.spec.encoder.normalize == "constant_norm_rescale":
+            return wide.norm(dim=-1) / wide.shape[-1] ** 0.5
+        return torch.ones_like(wide[..., 0])
+
+    # ------------------------------------------------------------------------------------------ interventions
+
+    def add(self, features: Tensor, strengths: Tensor, mask: Tensor | None = None) -> Edit:
+        """Return y' = y + α · w_i, with feature features[b] and α = strengths[b] in row b."""
+        directions = self.directions(features)
+        if not self.scales_tokens:
+            return Edit.add(self.write_site, directions, strengths, mask)
+
+        def coefficients(x: Tensor, alphas: Tensor) -> Tensor:
+            return alphas[:, None] * self.token_scale(x)
+
+        return Edit(self.write_site, directions, strengths, mask, Reading(self.read_site, coefficients))
+
+    def set(self, features: Tensor, values: Tensor, mask: Tensor | None = None) -> Edit:
+        """Return y' = y + (α − a_i(x)) · w_i: decoding with a_i := α, plus the reconstruction error."""
+
+        def coefficients(x: Tensor, alphas: Tensor) -> Tensor:
+            return (alphas[:, None] - self.encode_rows(x, features)) * self.token_scale(x)
+
+        reading = Reading(self.read_site, coefficients)
+        return Edit(self.write_site, self.directions(features), values, mask, reading)
+
+    # ------------------------------------------------------------------------------------------ tensors
+
+    @property
+    def _coefficient(self) -> float:
+        scaled = self.spec.encoder.normalize == "expected_average_only_in"
+        return float(self.spec.encoder.norm_coefficient or 1.0) if scaled else 1.0
+
+    def _constant_scale(self) -> Tensor | None:
+        """Return the factor of each decoder row that is the same for all tokens, (F,) or None."""
+        if not self.spec.encoder.rescale_acts_by_decoder_norm:
+            return None
+        return 1.0 / self._decoder_norms(None)
+
+    def _scaled(self, features: Tensor | None) -> Tensor | float:
+        if self._scale is None:
+            return 1.0 / self._coefficient
+        scale = self._scale if features is None else self._scale[features]
+        return scale[:, None] / self._coefficient
+
+    def _decoder_norms(self, features: Tensor | None) -> Tensor:
+        rows = self._tensors["w_dec"] if features is None else self._tensors["w_dec"][features]
+        return rows.norm(dim=-1).clamp_min(_SMALLEST)
+
+    def _encoder_rows(self, features: Tensor | None) -> Tensor:
+        assert self._w_enc is not None  # only neurons have none, and they are not encoded
+        return self._w_enc if features is None else self._w_enc[features]
+
+    def _pre_bias(self, features: Tensor | None) -> Tensor:
+        return self._of("b_gate" if self.kind == "gated" else "b_enc", features)
+
+    def _of(self, name: str, features: Tensor | None) -> Tensor:
+        """Return a tensor (F,) or its entries (n,); zeros where an optional one is missing."""
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            tensor = torch.zeros(self.n_features, device=self.subject.device)
+        return tensor if features is None else tensor[features]
+
+    def _checked(self, features: Tensor) -> Tensor:
+        if len(features) and not 0 <= int(features.min()) <= int(features.max()) < self.n_features:
+            raise BadSelection(
+                f"features={int(features.min())}..{int(features.max())}; {self.spec.name} has 0..{self.n_features - 1}"
+            )
+        return features.to(self.subject.device)
+
+
+def load_dictionary(
+    record: Dictionary | DictionarySpec, subject: Subject, weights_path: Path | None
+) -> LoadedDictionary:
+    """Return a dictionary on a subject, its weights checked.
+
+    weights_path: canonical safetensors; None for neurons, which have none.
+    Raises: UnknownSite, ShapeMismatch, NotFinite, BadWeights.
+    """
+    spec = record.spec if isinstance(record, Dictionary) else record
+    d_read = subject.width(Site.parse(spec.read_site))
+    d_write = subject.width(Site.parse(spec.write_site or spec.read_site))
+    if spec.encoder.kind == "neurons":
+        return _load_neurons(spec, subject, d_read, d_write)
+    if weights_path is None:
+        raise BadWeights(f"weights=None; a dictionary with a {spec.encoder.kind} encoder needs a weights file")
+    check_weights(weights_path, spec, d_read, d_write)
+    return LoadedDictionary(spec, subject, _read_tensors(weights_path, subject.device))
+
+
+def firing_thresholds(activations: Tensor) -> Tensor:
+    """Return the threshold (F,) above which each feature counts as firing, from a sample of activations (N, F).
+
+    It is the upper 1 % quantile, and always positive: one polarity a feature. A feature that is positive on fewer
+    tokens than that fires wherever it is positive.
+    Raises: ShapeMismatch for an empty sample.
+    """
+    if activations.ndim != 2 or len(activations) == 0:
+        raise ShapeMismatch(f"activations={tuple(activations.shape)}; must be (N, F) with N at least 1")
+    rank = max(1, round(FIRING_QUANTILE * len(activations)))
+    return activations.float().kthvalue(rank, dim=0).values.clamp_min(_SMALLEST)
+
+
+def _load_neurons(spec: DictionarySpec, subject: Subject, d_read: int, d_write: int) -> LoadedDictionary:
+    check_encoder(spec)
+    if not spec.n_features == d_read == d_write:
+        raise ShapeMismatch(f"n_features={spec.n_features}; {spec.read_site} of {subject.name} has {d_read} neurons")
+    return LoadedDictionary(spec, subject, {})
+
+
+def _read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
+
+
+def _pick(activations: Tensor, features: Tensor) -> Tensor:
+    """Return (B, T) of (B, T, F): entry features[b] of row b."""
+    index = features[:, None, None].expand(-1, activations.shape[1], 1)
+    return activations.gather(-1, index)[..., 0]

@@ -1,0 +1,196 @@
+"""Reply text to a typed answer, or `BadReply` with the reason.
+
+Tolerant of what surrounds the answer (code fences, a sentence before it, a reasoning block), never of what is in it:
+nothing is invented, cut or completed. What a server promised about the schema is not trusted.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+
+from schema.errors import BadReply
+from schema.records import Status
+
+MAX_REPLY_CHARS = 20_000
+MAX_BLANK_RUN = 40  # llama.cpp and vLLM both have answered a JSON schema with endless whitespace
+MAX_OBJECTS_TRIED = 50
+
+_NO_PATTERN = re.compile(r"\bno (clear |obvious |single |specific )?pattern\b", re.IGNORECASE)
+_REFUSAL = re.compile(
+    r"""\s*
+    (?: (?: i['\u2019]m\ sorry | i\ am\ sorry | sorry | i\ apologi[sz]e | unfortunately | as\ an\ ai\b[^,.]{0,40} )
+        [\s,.:;!-]* )?
+    (?: but\s+ )?
+    i (?: ['\u2019]m | \ am )? \s*
+    (?: unable\ to | not\ able\ to | can['\u2019]?t | cannot | can\ not | won['\u2019]?t | will\ not
+      | must\ decline\ to | do\ not | don['\u2019]t )
+    \s+
+    (?: assist | help | comply | provide | fulfil | answer | do\ that | do\ this | describe | analy[sz]e
+      | continue | write | create | generate | have\ access )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_TAGS = (
+    "a|abbr|article|audio|b|base|body|br|button|canvas|code|div|embed|em|font|footer|form|frame|h[1-6]|head|header|hr|"
+    "html|i|iframe|img|input|label|li|link|main|math|meta|nav|object|ol|option|p|pre|script|section|select|small|span|"
+    "strong|style|sub|sup|svg|table|tbody|td|template|textarea|th|thead|title|tr|u|ul|video"
+)
+# A mark like <<a>> is ours and no element.
+_HTML = re.compile(rf"(?<!<)</?({_TAGS})\b[^<>]*/?>|<!--|<!doctype|&#x?[0-9a-f]+;", re.IGNORECASE)
+_LINK = re.compile(r"\b[a-z][a-z0-9+.-]{1,9}://|\bwww\.\w|\b(javascript|mailto):\S|\bdata:\w+/", re.IGNORECASE)
+_FORBIDDEN = {"Cc", "Cs"}
+# Marks that turn the direction of writing can make a text read as another; a lone byte-order mark has no use at all.
+_DIRECTION = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+
+
+class Refused(BadReply):
+    """The model declined to answer."""
+
+
+def plain(text: str) -> str:
+    """Return the text with runs of blanks made one; ValueError if it holds control characters, HTML or a link."""
+    text = re.sub(r"[ \t\r\n]+", " ", text).strip()
+    for character in text:
+        if character in _DIRECTION or unicodedata.category(character) in _FORBIDDEN:
+            raise ValueError(f"holds the control character U+{ord(character):04X}")
+    if found := _HTML.search(text):
+        raise ValueError(f"holds HTML: {found.group()[:40]}")
+    if found := _LINK.search(text):
+        raise ValueError(f"holds a link: {found.group()[:40]}")
+    return text
+
+
+def _declared(text: str) -> str:
+    if _REFUSAL.match(text):
+        raise ValueError("refused")
+    return plain(text)
+
+
+class Reply(BaseModel):
+    """An answer that an LLM was asked for. Unknown fields are dropped, never read."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    name: ClassVar[str] = "reply"
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """Return the JSON schema to send along, in the subset that llama.cpp, vLLM and OpenAI all take."""
+        schema = cls.model_json_schema()
+        schema.pop("title", None)
+        schema.pop("description", None)
+        for field in schema["properties"].values():
+            field.pop("title", None)
+        return {**schema, "additionalProperties": False}
+
+
+class DescriptionReply(Reply):
+    """What a describer says of a feature."""
+
+    name: ClassVar[str] = "description"
+    trigger: Annotated[str, AfterValidator(_declared)] = Field(max_length=160)
+    effect: Annotated[str, AfterValidator(_declared)] = Field(max_length=160)
+    summary: Annotated[str, AfterValidator(_declared)] = Field(min_length=1, max_length=240)
+
+    @property
+    def status(self) -> Status:
+        """Return `no_pattern` where the describer said so, else `ok`."""
+        silent = not self.trigger and not self.effect
+        return Status.NO_PATTERN if silent or _NO_PATTERN.search(self.summary) else Status.OK
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not any(character.isalnum() for character in self.summary):
+            raise ValueError("summary holds no word")
+        return self
+
+
+Sentence = Annotated[str, Field(min_length=2, max_length=200), AfterValidator(plain)]
+
+
+class SentencesReply(Reply):
+    """What the writer wrote from a description."""
+
+    name: ClassVar[str] = "sentences"
+    activating: tuple[Sentence, ...]
+    neutral: tuple[Sentence, ...]
+
+    @model_validator(mode="after")
+    def _sides_differ(self) -> Self:
+        if not all(any(c.isalnum() for c in sentence) for sentence in self.activating + self.neutral):
+            raise ValueError("a sentence holds no word")
+        if set(self.activating) & set(self.neutral):
+            raise ValueError("a sentence is both activating and neutral")
+        return self
+
+
+@cache
+def sentences_reply(n: int) -> type[SentencesReply]:
+    """Return the answer that holds exactly n sentences of each kind."""
+    several = Annotated[tuple[Sentence, ...], Field(min_length=n, max_length=n)]
+    return create_model("SentencesReply", __base__=SentencesReply, activating=(several, ...), neutral=(several, ...))
+
+
+class JudgeReply(Reply):
+    """The set that a judge chose, and why."""
+
+    name: ClassVar[str] = "choice"
+    reason: Annotated[str, AfterValidator(plain)] = Field(max_length=300)
+    choice: Literal["A", "B", "C"]
+
+
+AnyReply = TypeVar("AnyReply", bound=Reply)
+
+
+def parse_reply(text: str, answer: type[AnyReply], finish_reason: str = "stop") -> AnyReply:
+    """Return the answer that a reply holds.
+
+    finish_reason:  as the endpoint gave it; `length` is malformed whatever the text looks like.
+    Raises: Refused if the model declined; BadReply with the reason for anything else that is not the answer.
+    """
+    if finish_reason == "content_filter":
+        raise Refused("the endpoint's content filter stopped the reply")
+    if finish_reason == "length":
+        raise BadReply("it was cut off at the length limit")
+    if len(text) > MAX_REPLY_CHARS:
+        raise BadReply(f"it has {len(text)} characters; at most {MAX_REPLY_CHARS} are read")
+    if re.search(rf"\s{{{MAX_BLANK_RUN}}}", text):
+        raise BadReply(f"it holds {MAX_BLANK_RUN} blanks in a row")
+    text = text.rsplit("</think>", 1)[-1]
+    reasons = []
+    for value in _objects(text):
+        try:
+            return answer.model_validate(value)
+        except ValidationError as exc:
+            reasons.append(_reason(exc))
+    if _REFUSAL.match(text) or any(reason.endswith("refused") for reason in reasons):
+        raise Refused("the model declined to answer")
+    raise BadReply(reasons[0] if reasons else "it holds no JSON object")
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a text, outermost ones only."""
+    decoder = json.JSONDecoder()
+    at = text.find("{")
+    for _ in range(MAX_OBJECTS_TRIED):
+        if at < 0:
+            return
+        end = at + 1
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            yield value
+        at = text.find("{", end)
+
+
+def _reason(exc: ValidationError) -> str:
+    """Return the first complaint, short enough to send back."""
+    first = exc.errors(include_url=False, include_context=False, include_input=False)[0]
+    said = first["msg"].removeprefix("Value error, ")
+    place = ".".join(str(step) for step in first["loc"])
+    return f"{place}: {said}" if place else said

@@ -1,0 +1,165 @@
+"""The output side's room: what the features of a block do to the output, and how alike they are to the pool."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+
+from schema.records import AnyEvidence, Calibration, EvidenceKind
+from schema.store import evidence
+from workers import recipes
+from workers.desk import Block, read_block
+from workers.engine import Context, Outcome
+from workers.ingest import sample_contexts
+from workers.methods.calibration import calibrate
+from workers.methods.steering import GenerationOptions, steer
+from workers.methods.token_change import token_change
+from workers.methods.vocabulary import Readout, mean_direction, nearest_neighbours, project_vocabulary
+from workers.opened import Opened, open_dictionary
+from workers.sources import corpus_path
+
+N_NEIGHBOURS = 10
+N_CHANGED_TOKENS = 10
+
+
+class Bench(NamedTuple):
+    """What steering a block needs."""
+
+    context: Context
+    block: Block
+    opened: Opened
+
+    def directions(self, features: Sequence[int]) -> torch.Tensor:
+        """Return effective write directions (n, d) of some features."""
+        return self.opened.dictionary.directions(torch.tensor(features))
+
+
+def steer_block(context: Context) -> Outcome:
+    """Return the block's vocabulary projections, calibrations, token changes and steered texts, as far as missing."""
+    block = read_block(context)
+    bench = Bench(context, block, open_dictionary(context, block.brief, block.corpus))
+    context.progress.advance()
+    _make(bench, "vocabulary", lambda features: _vocabulary(bench, features))
+    _make(bench, "calibration", lambda features: _calibration(bench, features))
+    _make(bench, "token_change", lambda features: _token_change(bench, features))
+    _make(bench, "steered_texts", lambda features: _steered_texts(bench, features))
+    context.progress.advance(len(block.indices))
+    return Outcome(lambda connection: None, {"cosines": _cosines(bench)})
+
+
+def _make(bench: Bench, kind: EvidenceKind, compute: Callable[[list[int]], Mapping[int, AnyEvidence]]) -> None:
+    """Compute and store a kind of evidence of those features of the block that lack it.
+
+    Stored at once, not with the end of the job: written again it is the same, and the next kind reads it.
+    """
+    block, context = bench.block, bench.context
+    recipe = recipes.evidence(kind, block.brief, block.corpus)
+    with context.transaction() as connection:
+        absent = evidence.missing(connection, block.brief.dictionary.id, kind, recipe, block.indices)
+    if not absent:
+        return
+    started = time.monotonic()
+    made = compute(absent)
+    seconds = time.monotonic() - started
+    provenance = recipes.provenance(kind, block.brief, block.corpus, bench.opened.subject.fingerprint, seconds)
+    context.progress.advance()
+    with context.transaction() as connection:
+        evidence.put(connection, block.brief.dictionary.id, kind, provenance, made)
+
+
+def _vocabulary(bench: Bench, features: list[int]) -> dict[int, AnyEvidence]:
+    subject, dictionary = bench.opened
+    everyone = _all_directions(bench.opened)
+    near = nearest_neighbours(everyone, torch.tensor(features), N_NEIGHBOURS)
+    centred = dictionary.n_features >= recipes.CENTRED_FROM
+    readout = Readout(
+        subject.norm_direction,
+        subject.unembedding,
+        subject.token_strings,
+        _centre(bench.opened) if centred else None,
+    )
+    k = bench.block.brief.spec.options.k_tokens
+    return dict(zip(features, project_vocabulary(bench.directions(features), readout, near, k=k), strict=True))
+
+
+def _calibration(bench: Bench, features: list[int]) -> dict[int, AnyEvidence]:
+    targets = [sign * target for target in bench.block.brief.spec.options.kl_targets for sign in (1, -1)]
+    subject, dictionary = bench.opened
+    return dict(
+        zip(features, calibrate(subject, dictionary.write_site, bench.directions(features), targets), strict=True)
+    )
+
+
+def _token_change(bench: Bench, features: list[int]) -> dict[int, AnyEvidence]:
+    subject, dictionary = bench.opened
+    spec = bench.block.brief.spec
+    strongest = max(spec.options.kl_targets)
+    known = _calibrations(bench, features)
+    plus, minus = (
+        torch.tensor([_alpha(known[feature], sign * strongest) for feature in features]) for sign in (1, -1)
+    )
+    rows = sample_contexts(
+        corpus_path(bench.context, bench.block.brief),
+        subject,
+        spec.options.token_change_contexts,
+        spec.options.token_change_length + 1,  # the sink
+        spec.seed,
+    )
+    directions = bench.directions(features)
+    made = token_change(
+        subject, directions, dictionary.write_site, plus, minus, subject.batch(rows), k=N_CHANGED_TOKENS
+    )
+    return dict(zip(features, made, strict=True))
+
+
+def _alpha(calibration: Calibration, target: float) -> float:
+    """Return the strength at a target; where it was not reached, that of the strongest effect that was seen."""
+    return next(t.alpha for t in calibration.targets if t.target_kl_nats == target)
+
+
+def _steered_texts(bench: Bench, features: list[int]) -> dict[int, AnyEvidence]:
+    subject, dictionary = bench.opened
+    spec = bench.block.brief.spec
+    known = _calibrations(bench, features)
+    options = GenerationOptions(n_prompts=spec.options.n_steered_prompts, n_tokens=spec.options.n_steered_tokens)
+    made = steer(
+        subject,
+        dictionary.write_site,
+        bench.directions(features),
+        [known[feature] for feature in features],
+        features,
+        spec.seed,
+        options,
+    )
+    return dict(zip(features, made, strict=True))
+
+
+def _calibrations(bench: Bench, features: list[int]) -> dict[int, Calibration]:
+    block = bench.block
+    recipe = recipes.evidence("calibration", block.brief, block.corpus)
+    with bench.context.transaction() as connection:
+        return evidence.load(connection, block.brief.dictionary.id, Calibration, recipe, features)
+
+
+def _cosines(bench: Bench) -> dict[str, list[float]]:
+    """Return the cosine of each feature's direction to those of the pool, by position in the pool."""
+    unit = torch.nn.functional.normalize
+    own = unit(bench.directions(bench.block.indices).float(), dim=-1)
+    pool = unit(bench.directions(bench.block.pooled).float(), dim=-1)
+    rows = (own @ pool.T).cpu().tolist()
+    return {
+        str(feature): [round(cosine, 4) for cosine in row]
+        for feature, row in zip(bench.block.indices, rows, strict=True)
+    }
+
+
+@lru_cache(maxsize=1)
+def _all_directions(opened: Opened) -> torch.Tensor:
+    return opened.dictionary.directions(torch.arange(opened.dictionary.n_features))
+
+
+@lru_cache(maxsize=1)
+def _centre(opened: Opened) -> torch.Tensor:
+    return mean_direction(_all_directions(opened), opened.subject.norm_direction)

@@ -1,0 +1,486 @@
+"""One subject model: reads sites, runs edited forwards, generates. The only place with forward hooks.
+
+Rows are padded on the right, so causal attention never sees padding and no attention mask is passed. Hooks are set for
+the length of one call; a Subject is not thread-safe. It does not know dictionaries: an Edit carries what it needs.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import structlog
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from schema.errors import ShapeMismatch, UnknownSite, UnknownSubject
+from schema.subjects import Site, SubjectFacts, width
+from workers.architecture import Anatomy, Tap, normed
+from workers.tokens import Pieces
+
+log = structlog.get_logger(__name__)
+
+# Largest difference of logits between the resumed and the whole forward, over the largest logit.
+RESUME_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token rows, padded on the right.
+
+    ids:       (B, T) int64; padding holds the sink's id.
+    attention: (B, T) bool; False on padding.
+    counted:   (B, T) bool; also False for position 0 and every special token.
+    """
+
+    ids: Tensor
+    attention: Tensor
+    counted: Tensor
+
+    @property
+    def n_rows(self) -> int:
+        """Return B."""
+        return self.ids.shape[0]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an edit depends on, besides strength: the value of a site in the same forward.
+
+    coefficients: takes x (B, T, width) and strengths (B,), returns (B, T): multiples of each row's direction.
+    """
+
+    site: Site
+    coefficients: Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An intervention at a write site, one feature a row: y' = y + coefficient · direction.
+
+    directions: (B, d) effective write directions, in the space that the site is written in.
+    strengths:  (B,) α; the coefficient itself unless there is a reading.
+    mask:       (B, T) bool, the positions that are steered; None is all but position 0. Every step is steered.
+    """
+
+    site: Site
+    directions: Tensor
+    strengths: Tensor
+    mask: Tensor | None = None
+    reading: Reading | None = None
+
+    @classmethod
+    def add(cls, site: Site, directions: Tensor, strengths: Tensor, mask: Tensor | None = None) -> "Edit":
+        """Return y' = y + α · w."""
+        return cls(site, directions, strengths, mask)
+
+    @classmethod
+    def set(
+        cls,
+        site: Site,
+        directions: Tensor,
+        values: Tensor,
+        read_site: Site,
+        activations: Callable[[Tensor], Tensor],
+        mask: Tensor | None = None,
+    ) -> "Edit":
+        """Return y' = y + (α − a(x_read)) · w, with activations: x (B, T, width) -> (B, T), one feature a row."""
+
+        def coefficients(x: Tensor, strengths: Tensor) -> Tensor:
+            return strengths[:, None] - activations(x)
+
+        return cls(site, directions, values, mask, Reading(read_site, coefficients))
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Keys and values of a batch so far. `step` extends it in place: the old one may not be used again."""
+
+    past: Any
+    length: int
+
+
+class Decoded(NamedTuple):
+    """Next-token logits (B, n_vocab) float32, and the cache with which to go on."""
+
+    logits: Tensor
+    cache: Cache
+
+
+class _Stop(Exception):  # noqa: N818 - not an error: it ends a truncated forward
+    """All sites have been read."""
+
+
+class Subject:
+    """A loaded causal language model."""
+
+    def __init__(self, model: nn.Module, tokenizer: Any, facts: SubjectFacts, revision: str) -> None:
+        self.name = facts.name
+        self.revision = revision
+        self.facts = facts
+        self.tokenizer = tokenizer
+        self.anatomy = Anatomy(model, facts)
+        self._model = model
+        self._base = cast(nn.Module, model.base_model)
+        self._config = cast(Any, model.config).get_text_config()
+        self._pieces = Pieces(tokenizer)
+        head = cast(Any, model).get_output_embeddings()
+        self.unembedding: Tensor = head.weight.detach()
+        self.dtype = self.unembedding.dtype
+        self.device = self.unembedding.device
+        self.n_vocab, self.d_model = self.unembedding.shape
+        self.n_layers = facts.n_layers
+        self.n_positions = int(getattr(self._config, "max_position_embeddings", 0) or 2**31)
+        self.softcap: float | None = getattr(self._config, "final_logit_softcapping", None)
+        self.special_ids = _special_ids(tokenizer)
+        self.sink_id = _sink_id(tokenizer, self.name)
+        self.resumable = True
+        self.resumable = self._check_resumed()
+
+    @property
+    def softcapped(self) -> bool:
+        """Return whether logits pass a final soft-cap, so that they are not linear in the hidden state."""
+        return self.softcap is not None
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Return what results computed with this subject depend on, for their provenance."""
+        import transformers
+
+        return {
+            "subject": self.name,
+            "revision": self.revision,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "path": "resumed" if self.resumable else "whole",
+        }
+
+    # ------------------------------------------------------------------------------------------ tokens
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return the tokens of a text, without special tokens around it."""
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def pieces(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """Return a running text's display strings, one a token; "".join of them is the text."""
+        return self._pieces.of_text(ids)
+
+    def token_strings(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """Return the display strings of single tokens, as lists of tokens show them."""
+        return self._pieces.of_tokens(ids)
+
+    def batch(self, rows: Sequence[Sequence[int]]) -> Batch:
+        """Return rows of token ids as one batch. Raises ShapeMismatch if there is none or one is too long."""
+        longest = max((len(row) for row in rows), default=0)
+        if not 1 <= longest <= self.n_positions:
+            raise ShapeMismatch(f"tokens={longest}; a row of {self.name} must have 1..{self.n_positions}")
+        ids = torch.full((len(rows), longest), self.sink_id, dtype=torch.int64)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row, dtype=torch.int64)
+        lengths = torch.tensor([len(row) for row in rows])
+        attention = torch.arange(longest)[None] < lengths[:, None]
+        counted = attention & ~torch.isin(ids, torch.tensor(sorted(self.special_ids), dtype=torch.int64))
+        counted[:, 0] = False
+        return Batch(ids.to(self.device), attention.to(self.device), counted.to(self.device))
+
+    # ------------------------------------------------------------------------------------------ sites
+
+    def width(self, site: Site) -> int:
+        """Return how wide a site is. Raises UnknownSite."""
+        known = width(self.facts, site)
+        if known is None:
+            return self.read(self.batch([[self.sink_id]]), site).shape[-1]
+        self.anatomy.read_tap(site)
+        return known
+
+    def entry_layer(self, site: Site) -> int:
+        """Return the last layer from which `resume` still passes the site: where to cache residuals for it."""
+        return self.anatomy.entry_layer(site)
+
+    def effective_directions(self, site: Site, directions: Tensor) -> Tensor:
+        """Return directions (F, width) of a site's space in the space it is written in, (F, d), float32.
+
+        For every site but `mlp_in`, `mlp_normed` and module paths that is the residual stream. Raises ShapeMismatch.
+        """
+        if directions.shape[-1] != (expected := self.width(site)):
+            raise ShapeMismatch(f"width={directions.shape[-1]}; {site} of {self.name} has {expected}")
+        matrix = self.anatomy.write_matrix(site)
+        wide = directions.to(self.device, torch.float32)
+        return wide if matrix is None else wide @ matrix
+
+    def unit_directions(self, site: Site) -> Tensor:
+        """Return the effective direction (width, d) of every coordinate of a site: those of its neurons."""
+        matrix = self.anatomy.write_matrix(site)
+        return torch.eye(self.width(site), device=self.device) if matrix is None else matrix
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def read(self, batch: Batch, site: Site) -> Tensor:
+        """Return a site's values (B, T, width) by a truncated forward: no block above it runs."""
+        return self.read_many(batch, [site])[site]
+
+    @torch.no_grad()
+    def read_many(self, batch: Batch, sites: Sequence[Site]) -> dict[Site, Tensor]:
+        """Return the values of several sites, from one forward up to the last of them. Raises UnknownSite."""
+        found: dict[Site, Tensor] = {}
+        wanted = frozenset(sites)
+
+        def keep(site: Site) -> Callable[[Tensor], None]:
+            def take(x: Tensor) -> None:
+                found[site] = x
+                if len(found) == len(wanted):
+                    raise _Stop
+
+            return take
+
+        with ExitStack() as hooks:
+            for site in sorted(wanted, key=str):
+                hooks.enter_context(_reading(self.anatomy.read_tap(site), keep(site)))
+            try:
+                self._run(batch)
+            except _Stop:
+                return found
+        missing = ", ".join(str(site) for site in sorted(wanted - found.keys(), key=str))
+        raise UnknownSite(f"site={missing}; a forward pass of {self.name} does not run this module")
+
+    @torch.no_grad()
+    def residual_in(self, batch: Batch, layer: int) -> Tensor:
+        """Return the residual (B, T, d_model) that enters block `layer`, or the final norm at layer n_layers."""
+        found: list[Tensor] = []
+
+        def take(x: Tensor) -> None:
+            found.append(x)
+            raise _Stop
+
+        with _reading(Tap(self.anatomy.stage(layer), "input"), take):
+            try:
+                self._run(batch)
+            except _Stop:
+                pass
+        return found[0]
+
+    # ------------------------------------------------------------------------------------------ running
+
+    @torch.no_grad()
+    def hidden(self, batch: Batch, edit: Edit | None = None) -> Tensor:
+        """Return hidden states (B, T, d_model) after the final norm, under an edit if there is one."""
+        with self._editing(edit, batch.n_rows):
+            return self._run(batch)
+
+    @torch.no_grad()
+    def resume(self, batch: Batch, residual: Tensor, layer: int, edit: Edit | None = None) -> Tensor:
+        """Return what `hidden` returns, running only the blocks from `layer` on.
+
+        residual: (B, T, d_model) clean `residual_in(batch, layer)`, one row for each row of the batch.
+        Raises:   UnknownSite if the edit's sites are below `layer`; ShapeMismatch if rows differ.
+        Where the subject is not resumable the whole forward runs instead, with the same result.
+        """
+        if residual.shape[:2] != batch.ids.shape:
+            raise ShapeMismatch(f"residual={tuple(residual.shape[:2])}; the batch has {tuple(batch.ids.shape)}")
+        self._check_passes(edit, layer)
+        if not self.resumable:
+            return self.hidden(batch, edit)
+        start = Tap(self.anatomy.stage(layer), "input")
+        with _skipping(self.anatomy.blocks[:layer]), _writing(start, lambda _: residual):
+            return self.hidden(batch, edit)
+
+    @torch.no_grad()
+    def norm_final(self, x: Tensor) -> Tensor:
+        """Return residuals (…, d_model) after the final norm."""
+        return cast(Tensor, self.anatomy.final_norm(x.to(self.dtype)))
+
+    def norm_direction(self, x: Tensor) -> Tensor:
+        """Return directions (…, d_model) after the final norm without its bias, float32: scale does not matter."""
+        return normed(x.float(), self.anatomy.final_norm) * self.final_norm_gain
+
+    @property
+    def final_norm_gain(self) -> Tensor:
+        """Return the gain (d_model,) of the final norm, float32."""
+        return self.anatomy.gain(self.anatomy.final_norm)
+
+    @torch.no_grad()
+    def unembed(self, hidden: Tensor) -> Tensor:
+        """Return logits (…, n_vocab) float32 of hidden states after the final norm, soft-capped if the model does."""
+        logits = F.linear(hidden.to(self.dtype), self.unembedding).float()
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    @torch.no_grad()
+    def prefill(self, batch: Batch, edit: Edit | None = None) -> Decoded:
+        """Return the logits after each row, and the cache. Rows must have one length. Raises ShapeMismatch."""
+        if not bool(batch.attention.all()):
+            lengths = sorted(set(batch.attention.sum(1).tolist()))
+            raise ShapeMismatch(f"lengths={lengths}; rows that generate together must have one length")
+        with self._editing(edit, batch.n_rows):
+            out = self._base(input_ids=batch.ids, use_cache=True)
+        return self._decoded(out, batch.ids.shape[1])
+
+    @torch.no_grad()
+    def step(self, ids: Tensor, cache: Cache, edit: Edit | None = None) -> Decoded:
+        """Return the logits after one more token a row, ids (B,); extends the cache in place."""
+        every = None if edit is None else torch.ones(len(ids), 1, dtype=torch.bool, device=self.device)
+        with self._editing(edit, len(ids), mask=every):
+            out = self._base(input_ids=ids[:, None], past_key_values=cache.past, use_cache=True)
+        return self._decoded(out, cache.length + 1)
+
+    def _decoded(self, out: Any, length: int) -> Decoded:
+        return Decoded(self.unembed(out.last_hidden_state[:, -1]), Cache(out.past_key_values, length))
+
+    def _run(self, batch: Batch) -> Tensor:
+        return cast(Tensor, self._base(input_ids=batch.ids, use_cache=False).last_hidden_state)
+
+    @contextmanager
+    def _editing(self, edit: Edit | None, n_rows: int, mask: Tensor | None = None) -> Iterator[None]:
+        """Set the hooks of an edit; `mask` overrides its own (the steps of a generation)."""
+        if edit is None:
+            yield
+            return
+        if edit.directions.shape[0] != n_rows or edit.strengths.shape != (n_rows,):
+            got = (tuple(edit.directions.shape), tuple(edit.strengths.shape))
+            raise ShapeMismatch(f"directions, strengths={got}; the batch has {n_rows} rows")
+        shift = _Shift(edit, edit.mask if mask is None else mask)
+        with ExitStack() as hooks:
+            if edit.reading is not None:
+                hooks.enter_context(_reading(self.anatomy.read_tap(edit.reading.site), shift.see))
+            for tap in self.anatomy.write_taps(edit.site):
+                hooks.enter_context(_writing(tap, shift))
+            yield
+
+    def _check_passes(self, edit: Edit | None, layer: int) -> None:
+        sites = [] if edit is None else [edit.site, *([edit.reading.site] if edit.reading else [])]
+        for site in sites:
+            if (entry := self.entry_layer(site)) < layer:
+                raise UnknownSite(f"layer={layer}; a forward that passes {site} must resume at 0..{entry}")
+
+    def _check_resumed(self) -> bool:
+        """Return whether the resumed forward equals the whole one, on two fixed rows at half depth."""
+        ids = torch.arange(2 * 12).reshape(2, 12) * 7919 % min(self.n_vocab, len(self.tokenizer))
+        batch = self.batch(ids.tolist())
+        whole = self.unembed(self.hidden(batch))
+        layer = (self.n_layers + 1) // 2
+        resumed = self.unembed(self.resume(batch, self.residual_in(batch, layer), layer))
+        difference = float((whole - resumed).abs().max() / whole.abs().max().clamp_min(1e-12))
+        if difference <= RESUME_TOLERANCE:
+            return True
+        log.warning("subject_not_resumable", subject=self.name, difference=difference, limit=RESUME_TOLERANCE)
+        return False
+
+
+class _Shift:
+    """The vector that an edit adds, at every tap of its site in one forward."""
+
+    def __init__(self, edit: Edit, mask: Tensor | None) -> None:
+        self._edit = edit
+        self._mask = mask
+        self._seen: Tensor | None = None
+
+    def see(self, x: Tensor) -> None:
+        """Take the value of the site that the edit reads."""
+        self._seen = x
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """Return the site's value (B, T, d) under the edit, in its dtype."""
+        edit = self._edit
+        if edit.directions.shape[-1] != y.shape[-1]:
+            raise ShapeMismatch(f"direction={edit.directions.shape[-1]}; {edit.site} is written with {y.shape[-1]}")
+        coefficients = self._coefficients(y) * self._steered(y)
+        shift = coefficients[..., None] * edit.directions.to(y.device, torch.float32)[:, None]
+        return (y.float() + shift).to(y.dtype)
+
+    def _coefficients(self, y: Tensor) -> Tensor:
+        strengths = self._edit.strengths.to(y.device, torch.float32)
+        if self._edit.reading is None:
+            return strengths[:, None]
+        if self._seen is None:
+            raise UnknownSite(f"site={self._edit.reading.site}; is not read before {self._edit.site} is written")
+        return self._edit.reading.coefficients(self._seen, strengths)
+
+    def _steered(self, y: Tensor) -> Tensor:
+        if self._mask is not None:
+            return self._mask.to(y.device, torch.float32)
+        steered = torch.ones(y.shape[:2], device=y.device)
+        steered[:, 0] = 0.0
+        return steered
+
+
+# ---------------------------------------------------------------------------------------------- hooks
+
+
+@contextmanager
+def _reading(tap: Tap, take: Callable[[Tensor], None]) -> Iterator[None]:
+    """Show what passes a tap."""
+
+    def look(x: Tensor) -> None:
+        take(normed(x, tap.module) if tap.normed else x)
+
+    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        look(_input(args, kwargs))
+
+    def after(_module: nn.Module, _args: Any, out: Any) -> None:
+        look(out if isinstance(out, Tensor) else out[0])
+
+    with _hooked(tap, before, after):
+        yield
+
+
+@contextmanager
+def _writing(tap: Tap, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Replace what passes a tap."""
+
+    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return _with_input(args, kwargs, change(_input(args, kwargs)))
+
+    def after(_module: nn.Module, _args: Any, out: Any) -> Any:
+        return change(out) if isinstance(out, Tensor) else (change(out[0]), *out[1:])
+
+    with _hooked(tap, before, after):
+        yield
+
+
+@contextmanager
+def _hooked(tap: Tap, before: Callable[..., Any], after: Callable[..., Any]) -> Iterator[None]:
+    if tap.side == "input":
+        handle = tap.module.register_forward_pre_hook(before, with_kwargs=True)
+    else:
+        handle = tap.module.register_forward_hook(after)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _skipping(blocks: Sequence[nn.Module]) -> Iterator[None]:
+    """Let blocks return their input."""
+    for block in blocks:
+        block.forward = _pass_through
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+def _pass_through(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
+    return hidden_states
+
+
+def _input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    return cast(Tensor, args[0] if args else kwargs["hidden_states"])
+
+
+def _with_input(args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> tuple[Any, dict[str, Any]]:
+    return ((x, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": x})
+
+
+def _special_ids(tokenizer: Any) -> frozenset[int]:
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return frozenset(tokenizer.all_special_ids) | added
+
+
+def _sink_id(tokenizer: Any, name: str) -> int:
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    raise UnknownSubject(f"subject={name!r}; its tokenizer must have a BOS or an EOS token")

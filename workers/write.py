@@ -1,0 +1,113 @@
+"""The writer's room: from a description alone to sentences that should, and should not, make the feature fire."""
+
+from collections.abc import Iterable
+
+from prompts.evaluation import ask_for_sentences
+from prompts.loader import load_prompt
+from schema.graph import N_CONTROL_FEATURES
+from schema.recipes import digest
+from schema.records import Description, Sentences, Status
+from schema.stages import Stage
+from schema.store import descriptions, jobs
+from schema.store.run_features import RunFeature
+from workers.cache import StoredCompletions
+from workers.desk import Block, read_block
+from workers.engine import Context, Outcome
+from workers.llm import LLMProfile, complete, profile
+from workers.parse import sentences_reply
+
+_VERSION = 1
+TEMPERATURE = 0.7  # ten sentences at temperature 0 tend to be one sentence
+_CAN_BE_WRITTEN = (Status.OK,)
+
+
+def write_block(context: Context) -> Outcome:
+    """Return the sentences for the descriptions of a block.
+
+    Features that are only in the pool get sentences for one description, and only as many features as controls need.
+    """
+    block = read_block(context)
+    llm = profile(block.brief.spec.llm, context.settings)
+    found = described(context, block, [context.job.block])
+    if llm is None or "input" not in block.brief.spec.evaluations:
+        return Outcome(lambda connection: None, {})
+    recipe = sentences_recipe(block, llm)
+    for entry in block.features:
+        for description in _worth_writing(entry, found.get(entry.feature, [])):
+            _write(context, block, llm, description, recipe)
+            context.progress.advance()
+        context.progress.advance(1)
+    return Outcome(lambda connection: None, {})
+
+
+def described(context: Context, block: Block, numbers: Iterable[int]) -> dict[int, list[Description]]:
+    """Return the descriptions that this run has of the features of some blocks, in the order of its methods."""
+    with context.transaction() as connection:
+        finished = jobs.results(connection, block.brief.run_id, Stage.DESCRIBE, list(numbers))
+        ids = [job.result["descriptions"] for job in finished if job.result]
+        loaded = descriptions.load(connection, [id_ for part in ids for of_one in part.values() for id_ in of_one])
+    return {int(feature): [loaded[id_] for id_ in of_one] for part in ids for feature, of_one in part.items()}
+
+
+def sentences_recipe(block: Block, llm: LLMProfile) -> str:
+    """Return the recipe of sentences; with the description, all that they are made from."""
+    options = block.brief.spec.options
+    return digest(
+        {
+            "kind": "sentences",
+            "version": _VERSION,
+            "prompt": load_prompt("write/sentences.v1").sha256,
+            "model": llm.model,
+            "endpoint": llm.base_url,
+            "n": options.n_sentences,
+            "max_tokens": options.max_tokens_sentences,
+            "temperature": TEMPERATURE,
+            "seed": block.brief.spec.seed,
+        }
+    )
+
+
+def _worth_writing(entry: RunFeature, found: list[Description]) -> list[Description]:
+    usable = [description for description in found if description.status in _CAN_BE_WRITTEN]
+    if entry.selected:
+        return usable
+    return usable[-1:] if entry.position <= N_CONTROL_FEATURES else []
+
+
+def _write(context: Context, block: Block, llm: LLMProfile, description: Description, recipe: str) -> None:
+    id_ = description.id or 0
+    with context.transaction() as connection:
+        known = descriptions.load_sentences(connection, [id_], recipe).get(id_)
+    if known is not None and known.status == Status.OK:
+        return
+    options = block.brief.spec.options
+    secret = context.settings.secret.get_secret_value().encode()
+    ask = ask_for_sentences(description.text or "", options.n_sentences, secret)
+    completion = complete(
+        llm,
+        ask.messages,
+        sentences_reply(options.n_sentences),
+        max_tokens=options.max_tokens_sentences,
+        temperature=TEMPERATURE,
+        seed=block.brief.spec.seed,
+        purpose="write",
+        cache=StoredCompletions(context, block.brief.tenant_id),
+        on_attempt=context.progress.advance,
+    )
+    written = completion.value
+    with context.transaction() as connection:
+        descriptions.put_sentences(
+            connection,
+            Sentences(
+                description_id=id_,
+                status=completion.status,
+                activating=written.activating if written else (),
+                neutral=written.neutral if written else (),
+                reason=completion.reason,
+                prompt_id=ask.prompt.id,
+                reply=completion.reply,
+                prompt_tokens=completion.usage.prompt_tokens,
+                completion_tokens=completion.usage.completion_tokens,
+                recipe=recipe,
+            ),
+        )
