@@ -12,7 +12,7 @@ from schema.stages import Stage
 
 N_CONTROL_FEATURES = 20  # 3-evaluation, "Controls": sentences that were written for 20 other features
 BYTES_PER_SHARD = 2_000_000  # about half a minute of corpus for a small subject on two cores
-FEATURES_PER_BLOCK = 8
+FEATURES_PER_BLOCK = 6  # their steered texts fill one batch of generation
 
 
 class JobKey(NamedTuple):
@@ -61,7 +61,7 @@ def initial_jobs(n_shards: int) -> list[NewJob]:
 
 def blocks_of(selected: Sequence[bool], pooled: Sequence[bool], size: int = FEATURES_PER_BLOCK) -> list[Block]:
     """Return the blocks of a run's positions; no block mixes the pool and the rest."""
-    blocks = []
+    blocks: list[Block] = []
     n_pooled = sum(pooled)
     for start, stop in ((0, n_pooled), (n_pooled, len(selected))):
         for lo in range(start, stop, size):

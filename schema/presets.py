@@ -14,11 +14,14 @@ PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
             "methods": ("lexical", "max_activating", "vocabulary", "combined"),
             "evaluations": ("input", "output", "output_llm", "free"),
             "options": {
+                "pool_size": 24,
                 "judge_trials": 1,
+                "judged": "label",
+                "n_sentences": 3,
                 "exemplars_in_prompt": 5,
+                "tokens_in_prompt": 12,
                 "max_tokens_description": 80,
                 "max_tokens_sentences": 160,
-                "k_tokens": 20,
             },
         },
     }

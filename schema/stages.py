@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Literal
 
 Queue = Literal["subject", "llm", "control"]
+QUEUE_NAMES: tuple[Queue, ...] = ("subject", "llm", "control")
 
 
 class Stage(StrEnum):

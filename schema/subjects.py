@@ -40,7 +40,9 @@ class Site:
             return cls(MODULE, path=path)
         kind, _, layer = text.partition(".")
         if kind not in SITE_KINDS or not (layer.isascii() and layer.isdecimal()) or len(layer) > 6:
-            raise UnknownSite(f"site={text!r}; must be KIND.LAYER with KIND one of {', '.join(SITE_KINDS)}, or module:PATH")
+            raise UnknownSite(
+                f"site={text!r}; must be KIND.LAYER with KIND one of {', '.join(SITE_KINDS)}, or module:PATH"
+            )
         return cls(kind, layer=int(layer))
 
 
@@ -92,7 +94,9 @@ def subject_facts(name: str, settings: Settings) -> SubjectFacts:
     path = Path(name).expanduser() / "config.json"
     if name.startswith("bundled:") or not path.is_file():
         allowed = ", ".join(settings.subjects_allowed) or "none"
-        raise UnknownSubject(f"subject={name!r}; must be {BUNDLED} or a folder with a config.json (allowed here: {allowed})")
+        raise UnknownSubject(
+            f"subject={name!r}; must be {BUNDLED} or a folder with a config.json (allowed here: {allowed})"
+        )
     return facts_of_config(name, _read_config(path))
 
 

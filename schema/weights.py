@@ -1,9 +1,9 @@
 """Checks a file of canonical weights before anything is computed with it, without torch.
 
 Canonical weights are safetensors in float32, float16 or bfloat16: `w_dec` (F, d_write); `w_enc` (F, d_read), `b_enc`
-(F,), `b_dec` (d_write,), `threshold` (F,); gated dictionaries have `b_gate`, `b_mag` and `r_mag` (F,) for `b_enc`. Which
-ones an encoder needs is in `needed_tensors`. The header is read here by hand, because a library that trusts it would
-allocate what a hostile one claims.
+(F,), `b_dec` (d_write,), `threshold` (F,); gated dictionaries have `b_gate`, `b_mag` and `r_mag` (F,) for `b_enc`.
+Which ones an encoder needs is in `needed_tensors`. The header is read here by hand: a file from outside is not trusted
+to say how much memory it needs, and an API has no torch.
 """
 
 import json
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from schema.errors import BadWeights, NotFinite, ShapeMismatch
 from schema.records import DictionarySpec, Encoder, EncoderKind
 
-MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
+MAX_HEADER_BYTES = 1_000_000  # the format allows 100 MB; canonical weights have at most seven tensors
 _CHUNK = 2**22  # values checked at a time
 _SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 
@@ -92,10 +92,9 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     n_bytes = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
-        _refuse_pickles(start)
         length = int.from_bytes(start, "little")
         if len(start) < 8 or length > MAX_HEADER_BYTES:
-            raise BadWeights(f"file={path.name!r}; must be safetensors: its first 8 bytes are no header length")
+            raise BadWeights(f"file={path.name!r}; {_what_it_is(start)}")
         if 8 + length > n_bytes:
             raise BadWeights(f"file={path.name!r} is truncated: {n_bytes} bytes, its header alone needs {8 + length}")
         header = _parse(file.read(length), path.name)
@@ -104,9 +103,11 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     return {entry.name: entry for entry in entries}
 
 
-def _refuse_pickles(start: bytes) -> None:
+def _what_it_is(start: bytes) -> str:
+    """Return what is wrong with a file whose first 8 bytes are no length of a header."""
     if start.startswith((b"\x80", b"PK")):
-        raise BadWeights("this is a pickle (or a zip of one); convert it with glossarium submit")
+        return "this is a pickle (or a zip of one); convert it with glossarium submit"
+    return "must be safetensors: its first 8 bytes are no header length"
 
 
 def _parse(text: bytes, name: str) -> dict[str, Any]:
@@ -128,8 +129,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _entry(name: str, item: Any, base: int) -> TensorEntry:
     if not isinstance(item, dict):
         raise BadWeights(f"tensor={name}; its header entry must be an object")
-    dtype, shape, offsets = item.get("dtype"), item.get("shape"), item.get("data_offsets")
-    if dtype not in _SIZES:
+    dtype: Any = item.get("dtype")
+    shape: Any = item.get("shape")
+    offsets: Any = item.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in _SIZES:
         raise BadWeights(f"tensor={name}; dtype={dtype!r} must be one of {', '.join(_SIZES)}")
     if not (_naturals(shape) and _naturals(offsets) and len(offsets) == 2):
         raise BadWeights(f"tensor={name}; shape={shape!r} and data_offsets={offsets!r} must be whole numbers")
@@ -173,7 +176,7 @@ def _check_shapes(
     if (spec.encoder.subtract_b_dec or "w_enc" not in entries) and d_read != d_write:
         raise ShapeMismatch(f"d_read={d_read}, d_write={d_write}; must be equal where b_dec or w_dec is also read with")
     expected = {"w_dec": (spec.n_features, d_write), "w_enc": (spec.n_features, d_read), "b_dec": (d_write,)}
-    for entry in entries.values():
+    for entry in sorted(entries.values(), key=lambda e: -len(e.shape)):  # matrices first: they say most
         if entry.shape != (shape := expected.get(entry.name, (spec.n_features,))):
             raise ShapeMismatch(f"{entry.name}={list(entry.shape)}; must be {list(shape)}")
 
@@ -201,6 +204,9 @@ def _finite_chunks(path: Path, entry: TensorEntry) -> Iterator[tuple[int, NDArra
 
 
 def _finite(values: bytes, dtype: str) -> NDArray[np.bool_]:
+    finite: NDArray[np.bool_]
     if dtype == "BF16":  # numpy has no bfloat16: all exponent bits set means NaN or infinite
-        return (np.frombuffer(values, "<u2") & 0x7F80) != 0x7F80
-    return np.isfinite(np.frombuffer(values, "<f4" if dtype == "F32" else "<f2"))
+        finite = (np.frombuffer(values, "<u2") & 0x7F80) != 0x7F80
+    else:
+        finite = np.isfinite(np.frombuffer(values, "<f4" if dtype == "F32" else "<f2"))
+    return finite

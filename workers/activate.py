@@ -20,14 +20,16 @@ from workers.engine import Context, Outcome
 from workers.llm import profile
 from workers.methods.free_scores import evaluate_free_input, evaluate_free_output
 from workers.methods.input_evaluation import SentenceActivations, evaluate_dead_input, evaluate_input
+from workers.methods.interventions import tokens_per_forward
 from workers.methods.prompts_neutral import CALIBRATION
 from workers.methods.statistics import Measurement, unmeasured
 from workers.opened import Opened, open_dictionary
 from workers.score_recipe import score_recipe
+from workers.shapes import Shape, in_fixed_shapes
 from workers.subject import Edit
 from workers.write import described, sentences_recipe
 
-_SENTENCES_AT_ONCE = 64
+_LONGEST = 512  # tokens of a written sentence that are read
 FREE_OUTPUT_TIMES = 10.0  # 3-evaluation, "Free scores": the feature at 10× its maximum
 
 Activations = Mapping[str, Sequence[float]]
@@ -96,7 +98,7 @@ def _read(context: Context, block: Block) -> Tested:
 def _by_feature(
     block: Block, found: Mapping[int, list[Description]], written: Mapping[int, Sentences]
 ) -> dict[int, Sentences]:
-    """Return one set of sentences for each feature of the pool that has any: of its last method that was written for."""
+    """Return one set of sentences for each feature of the pool: of the last of its methods that has one."""
     sets: dict[int, Sentences] = {}
     for feature in block.pooled:
         usable = [written[d.id or 0] for d in found.get(feature, []) if d.id in written]
@@ -124,25 +126,36 @@ def _activations(context: Context, tested: Tested) -> dict[str, list[float]]:
     needed += list(tested.others.values())
     texts = sorted({text for sentences in needed for text in (*sentences.activating, *sentences.neutral)}, key=len)
     features = torch.tensor(tested.block.selected)
+    subject = tested.opened.subject
+    limit = min(subject.n_positions, _LONGEST) - 1
+    rows = [Tokenized(text, [subject.sink_id, *subject.tokenize(text)[:limit]]) for text in texts]
     found: dict[str, list[float]] = {}
-    for start in range(0, len(texts), _SENTENCES_AT_ONCE):
-        part = texts[start : start + _SENTENCES_AT_ONCE]
-        found |= dict(zip(part, sentence_activations(tested.opened, part, features).tolist(), strict=True))
+    for shape, part in in_fixed_shapes(rows, lambda row: len(row.ids), tokens_per_forward(subject)):
+        values = largest_activations(tested.opened, [row.ids for row in part], features, shape).tolist()
+        found |= dict(zip((row.text for row in part), values, strict=True))
         context.progress.advance()
     return found
 
 
-def sentence_activations(opened: Opened, texts: Sequence[str], features: torch.Tensor) -> torch.Tensor:
-    """Return the largest activation (len(texts), n) of features (n,) over the counted tokens of each text.
+class Tokenized(NamedTuple):
+    """A text and its token ids, the sink first."""
 
-    A text without a counted token has activation 0. Every text stands behind the sink, which is not counted.
+    text: str
+    ids: list[int]
+
+
+def largest_activations(
+    opened: Opened, rows: Sequence[list[int]], features: torch.Tensor, shape: Shape
+) -> torch.Tensor:
+    """Return the largest activation (len(rows), n) of features (n,) over the counted tokens of each row.
+
+    A row without a counted token has activation 0.
     """
     subject, dictionary = opened
-    limit = min(subject.n_positions, 512) - 1
-    batch = subject.batch([[subject.sink_id, *subject.tokenize(text)[:limit]] for text in texts])
+    batch = subject.batch(rows, shape)
     values = dictionary.encode(subject.read(batch, dictionary.read_site), features)
     largest = values.masked_fill(~batch.counted[..., None], -torch.inf).amax(dim=1)
-    return torch.where(largest.isfinite(), largest, 0.0).float().cpu()
+    return torch.where(largest.isfinite(), largest, 0.0).float().cpu()[: len(rows)]
 
 
 def _sides(own: Mapping[str, float], written: Sentences) -> list[list[float]]:
@@ -198,11 +211,15 @@ def _free_scores(tested: Tested, feature: int, recipe: str) -> Iterator[Score]:
 
 
 def _other_lists(tested: Tested, feature: int) -> list[TokenList]:
-    known = [tested.vocabulary[other] for other in tested.block.pooled if other != feature and other in tested.vocabulary]
+    known = [
+        tested.vocabulary[other] for other in tested.block.pooled if other != feature and other in tested.vocabulary
+    ]
     return [projection.promoted for projection in known[:N_CONTROL_FEATURES]]
 
 
-def _amplified_logits(opened: Opened, feature: int, strength: float) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def _amplified_logits(
+    opened: Opened, feature: int, strength: float
+) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     """Return the next-token logits (1, n_vocab) after one neutral prompt, with α · w added behind the sink."""
     subject, dictionary = opened
     batch = subject.batch([[subject.sink_id, *subject.tokenize(CALIBRATION[0].text)]])

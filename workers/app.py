@@ -1,4 +1,4 @@
-"""The Celery app: how doorbells travel. A message holds the name of a queue and nothing else; it may be lost or doubled.
+"""The Celery app: how doorbells travel. A message names a queue and nothing else; it may be lost or doubled.
 
 Postgres is the truth. The time-outs are there because a broker connection that goes silent without closing otherwise
 stops a worker for good (measured: 0 of 24 tasks in 135 s with default options).
@@ -11,6 +11,7 @@ from celery import Celery
 from celery.signals import celeryd_init, setup_logging, worker_process_init, worker_ready
 
 from schema.settings import load_settings
+from schema.stages import QUEUE_NAMES
 from workers.logs import configure_logging
 
 _QUEUES_VARIABLE = "GLOSSARIUM_WORKER_QUEUES"  # how a spawned child learns what its parent was started with
@@ -80,5 +81,7 @@ def _start_in_parent(sender: Any = None, **_: Any) -> None:
 def _start_watch() -> None:
     from workers.tasks import start_watch
 
-    for queue in filter(None, os.environ.get(_QUEUES_VARIABLE, "").split(",")):
-        start_watch(queue)
+    named = os.environ.get(_QUEUES_VARIABLE, "").split(",")
+    for queue in QUEUE_NAMES:
+        if queue in named:
+            start_watch(queue)

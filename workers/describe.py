@@ -1,4 +1,4 @@
-"""The describer's room: the evidence of a block to one description a method, through the LLM where a method needs it."""
+"""The describer's room: from the evidence of a block to one description a method, with an LLM where one is needed."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -8,6 +8,7 @@ from schema.recipes import digest
 from schema.records import (
     Calibration,
     Description,
+    EvidenceKind,
     Exemplars,
     Method,
     Status,
@@ -26,6 +27,16 @@ from workers.methods.lexical import lexical_description
 from workers.parse import DescriptionReply
 
 _VERSION = 1
+_ALL_BUT_TEXTS: tuple[EvidenceKind, ...] = ("exemplars", "vocabulary", "token_change")
+_EVIDENCE_OF: dict[Method, tuple[EvidenceKind, ...]] = {
+    "max_activating": ("exemplars",),
+    "vocabulary": ("vocabulary",),
+    "token_change": ("token_change",),
+    "steered_texts": ("steered_texts",),
+    "combined_vm": ("exemplars", "vocabulary"),
+    "combined_tm": ("exemplars", "token_change"),
+    "combined_vt": ("vocabulary", "token_change"),
+}
 TEMPERATURE = 0.0
 
 Made = dict[Method, Description]
@@ -62,19 +73,27 @@ def describe_block(context: Context) -> Outcome:
 
 def read_evidence(context: Context, block: Block) -> dict[int, Evidence]:
     """Return what is stored of every feature of a block under this run's recipes."""
-    brief, indices, id_ = block.brief, block.indices, block.brief.dictionary.id
+    indices, id_ = block.indices, block.brief.dictionary.id
     with context.transaction() as connection:
         exemplars = evidence.load(connection, id_, Exemplars, _recipe(block, "exemplars"), indices)
         vocabulary = evidence.load(connection, id_, VocabularyProjection, _recipe(block, "vocabulary"), indices)
         change = evidence.load(connection, id_, TokenChange, _recipe(block, "token_change"), indices)
         calibration = evidence.load(connection, id_, Calibration, _recipe(block, "calibration"), indices)
-        texts = evidence.load(connection, brief.dictionary.id, SteeredTexts, _recipe(block, "steered_texts"), indices)
-    kinds = (exemplars, vocabulary, change, calibration, texts)
-    return {feature: Evidence(*(kind.get(feature) for kind in kinds)) for feature in indices}
+        texts = evidence.load(connection, id_, SteeredTexts, _recipe(block, "steered_texts"), indices)
+    return {
+        feature: Evidence(
+            exemplars.get(feature),
+            vocabulary.get(feature),
+            change.get(feature),
+            calibration.get(feature),
+            texts.get(feature),
+        )
+        for feature in indices
+    }
 
 
-def _recipe(block: Block, kind: str) -> str:
-    return recipes.evidence(kind, block.brief, block.corpus)  # type: ignore[arg-type]
+def _recipe(block: Block, kind: EvidenceKind) -> str:
+    return recipes.evidence(kind, block.brief, block.corpus)
 
 
 def _describe(desk: Desk, feature: int, method: Method, made: Made) -> Description:
@@ -180,8 +199,7 @@ def _ingredients(desk: Desk, feature: int, method: Method) -> dict[str, object]:
         "method": method,
         "feature": feature,
         "seed": desk.block.brief.spec.seed,
-        "evidence": {kind: _recipe(desk.block, kind) for kind in ("exemplars", "vocabulary", "token_change")}
-        | ({"steered_texts": _recipe(desk.block, "steered_texts")} if method == "steered_texts" else {}),
+        "evidence": [_recipe(desk.block, kind) for kind in _EVIDENCE_OF.get(method, _ALL_BUT_TEXTS)],
         "parts": sorted(desk.block.brief.spec.methods) if method == "concat" else None,
         "llm": desk.llm.model if desk.llm and method == "concat" else None,
     }

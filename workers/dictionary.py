@@ -4,6 +4,7 @@ Everything is computed in float32. Activations follow SAELens' order: normalise 
 encode. It knows neither corpora nor what the features mean.
 """
 
+import math
 from pathlib import Path
 
 import torch
@@ -17,8 +18,11 @@ from workers.subject import Edit, Reading, Subject
 
 FIRING_QUANTILE = 0.99  # neurons and unthresholded directions fire on their strongest 1 % of tokens
 _TOKENS_AT_ONCE = 4096  # of a whole encoding that only serves to know one feature a row
+_FEATURES_AT_ONCE = 256  # of a sample that is sorted
 _SMALLEST = torch.finfo(torch.float32).tiny
 _LAYER_NORM_EPS = 1e-5  # SAELens' run_time_activation_ln_in
+
+Chosen = Tensor | slice  # which features: indices (n,), or a range of them
 
 
 class LoadedDictionary:
@@ -58,14 +62,12 @@ class LoadedDictionary:
 
         Costs O(n) for all encoders but topk, which needs all pre-activations to know the largest.
         """
-        if features is not None:
-            features = self._checked(features)
+        chosen = slice(None) if features is None else _as_slice(self._checked(features))
         if self.kind == "topk":
-            activations = self._top_k(self._pre_activations(self._normalised(x), None))
-            return activations if features is None else activations[..., features]
+            return self._top_k(self._pre_activations(self._normalised(x), slice(None)))[..., chosen]
         if self.kind == "neurons":
-            return x.float() if features is None else x[..., features].float()
-        return self._activate(self._pre_activations(self._normalised(x), features), features)
+            return x[..., chosen].float()
+        return self._activate(self._pre_activations(self._normalised(x), chosen), chosen)
 
     def encode_rows(self, x: Tensor, features: Tensor) -> Tensor:
         """Return activations (B, T) of values x (B, T, width), where features (B,) says which one a row is about."""
@@ -74,7 +76,7 @@ class LoadedDictionary:
             raise ShapeMismatch(f"features={len(features)}; x has {len(x)} rows")
         if self.kind == "topk":
             n_rows = max(1, _TOKENS_AT_ONCE // x.shape[1])
-            parts = zip(x.split(n_rows), features.split(n_rows), strict=True)
+            parts = zip(torch.split(x, n_rows), torch.split(features, n_rows), strict=True)
             return torch.cat([_pick(self.encode(rows), wanted) for rows, wanted in parts])
         if self.kind == "neurons":
             return _pick(x, features).float()
@@ -96,13 +98,13 @@ class LoadedDictionary:
             z = z * float(encoder.norm_coefficient or 1.0)
         return z - self._tensors["b_dec"] if encoder.subtract_b_dec else z
 
-    def _pre_activations(self, z: Tensor, features: Tensor | None) -> Tensor:
+    def _pre_activations(self, z: Tensor, features: Chosen) -> Tensor:
         pre = z @ self._encoder_rows(features).T + self._pre_bias(features)
         if self.spec.encoder.rescale_acts_by_decoder_norm:
             pre = pre * self._decoder_norms(features)
         return pre
 
-    def _activate(self, pre: Tensor, features: Tensor | None) -> Tensor:
+    def _activate(self, pre: Tensor, features: Chosen) -> Tensor:
         """Return activations of pre-activations (…, n) by a rule that looks at one feature at a time."""
         if self.kind == "gated":
             # SAELens' gated SAE: the same rows, scaled by exp(r_mag), give the magnitude of what the gate lets pass.
@@ -134,7 +136,7 @@ class LoadedDictionary:
         """Return decoder rows (F, width) in the write site's own space, scaled as `decode` uses them."""
         if self.kind == "neurons":
             return torch.eye(self.n_features, device=self.subject.device)
-        return self._tensors["w_dec"] * self._scaled(None)
+        return self._tensors["w_dec"] * self._scaled(slice(None))
 
     def decode(self, activations: Tensor, x: Tensor | None = None) -> Tensor:
         """Return the write site's values (…, width) that activations (…, F) stand for.
@@ -143,7 +145,7 @@ class LoadedDictionary:
         """
         if self.kind == "neurons":
             return activations.float()
-        written = activations.float() @ self.decoder()
+        written: Tensor = activations.float() @ self.decoder()
         if "b_dec" in self._tensors:
             written = written + self._tensors["b_dec"] / float(self._coefficient)
         if not self.scales_tokens:
@@ -164,7 +166,7 @@ class LoadedDictionary:
         if self.spec.encoder.normalize == "layer_norm":
             return wide.std(-1)
         if self.spec.encoder.normalize == "constant_norm_rescale":
-            return wide.norm(dim=-1) / wide.shape[-1] ** 0.5
+            return _norms(wide) / math.sqrt(wide.shape[-1])
         return torch.ones_like(wide[..., 0])
 
     # ------------------------------------------------------------------------------------------ interventions
@@ -181,7 +183,7 @@ class LoadedDictionary:
         return Edit(self.write_site, directions, strengths, mask, Reading(self.read_site, coefficients))
 
     def set(self, features: Tensor, values: Tensor, mask: Tensor | None = None) -> Edit:
-        """Return y' = y + (α − a_i(x)) · w_i: decoding with a_i := α, plus the reconstruction error."""
+        """Return y' = y + (α - a_i(x)) · w_i: decoding with a_i := α, plus the reconstruction error."""
 
         def coefficients(x: Tensor, alphas: Tensor) -> Tensor:
             return (alphas[:, None] - self.encode_rows(x, features)) * self.token_scale(x)
@@ -200,31 +202,29 @@ class LoadedDictionary:
         """Return the factor of each decoder row that is the same for all tokens, (F,) or None."""
         if not self.spec.encoder.rescale_acts_by_decoder_norm:
             return None
-        return 1.0 / self._decoder_norms(None)
+        return 1.0 / self._decoder_norms(slice(None))
 
-    def _scaled(self, features: Tensor | None) -> Tensor | float:
+    def _scaled(self, features: Chosen) -> Tensor | float:
         if self._scale is None:
             return 1.0 / self._coefficient
-        scale = self._scale if features is None else self._scale[features]
-        return scale[:, None] / self._coefficient
+        return self._scale[features][:, None] / self._coefficient
 
-    def _decoder_norms(self, features: Tensor | None) -> Tensor:
-        rows = self._tensors["w_dec"] if features is None else self._tensors["w_dec"][features]
-        return rows.norm(dim=-1).clamp_min(_SMALLEST)
+    def _decoder_norms(self, features: Chosen) -> Tensor:
+        return _norms(self._tensors["w_dec"][features])
 
-    def _encoder_rows(self, features: Tensor | None) -> Tensor:
+    def _encoder_rows(self, features: Chosen) -> Tensor:
         assert self._w_enc is not None  # only neurons have none, and they are not encoded
-        return self._w_enc if features is None else self._w_enc[features]
+        return self._w_enc[features]
 
-    def _pre_bias(self, features: Tensor | None) -> Tensor:
+    def _pre_bias(self, features: Chosen) -> Tensor:
         return self._of("b_gate" if self.kind == "gated" else "b_enc", features)
 
-    def _of(self, name: str, features: Tensor | None) -> Tensor:
-        """Return a tensor (F,) or its entries (n,); zeros where an optional one is missing."""
+    def _of(self, name: str, features: Chosen) -> Tensor:
+        """Return the entries (n,) of a tensor (F,); zeros where an optional one is missing."""
         tensor = self._tensors.get(name)
         if tensor is None:
             tensor = torch.zeros(self.n_features, device=self.subject.device)
-        return tensor if features is None else tensor[features]
+        return tensor[features]
 
     def _checked(self, features: Tensor) -> Tensor:
         if len(features) and not 0 <= int(features.min()) <= int(features.max()) < self.n_features:
@@ -263,7 +263,10 @@ def firing_thresholds(activations: Tensor) -> Tensor:
     if activations.ndim != 2 or len(activations) == 0:
         raise ShapeMismatch(f"activations={tuple(activations.shape)}; must be (N, F) with N at least 1")
     rank = max(1, round(FIRING_QUANTILE * len(activations)))
-    return activations.float().kthvalue(rank, dim=0).values.clamp_min(_SMALLEST)
+    parts = [
+        part.T.contiguous().float().kthvalue(rank).values for part in torch.split(activations, _FEATURES_AT_ONCE, 1)
+    ]
+    return torch.cat(parts).clamp_min(_SMALLEST)
 
 
 def _load_neurons(spec: DictionarySpec, subject: Subject, d_read: int, d_write: int) -> LoadedDictionary:
@@ -278,6 +281,19 @@ def _read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
 
     with safe_open(path, framework="pt", device=str(device)) as file:
         return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
+
+
+def _as_slice(features: Tensor) -> Chosen:
+    """Return features without gaps as a slice, which selects rows of weights without copying them."""
+    if len(features) and bool((features.diff() == 1).all()):
+        return slice(int(features[0]), int(features[-1]) + 1)
+    return features
+
+
+def _norms(x: Tensor) -> Tensor:
+    """Return norms (…,) of vectors (…, d), never 0."""
+    norms: Tensor = torch.linalg.vector_norm(x, dim=-1)
+    return norms.clamp_min(_SMALLEST)
 
 
 def _pick(activations: Tensor, features: Tensor) -> Tensor:

@@ -162,7 +162,8 @@ def find_model() -> Path:
 
 def make_app(embedder: Embedder) -> Any:
     """Return the FastAPI application: `/v1/embeddings`, `/health`."""
-    from fastapi import FastAPI, HTTPException
+    from fastapi import FastAPI
+    from fastapi.responses import JSONResponse
 
     app = FastAPI(title="embeddings", docs_url=None, redoc_url=None)
 
@@ -171,20 +172,17 @@ def make_app(embedder: Embedder) -> Any:
         return {"status": "ok"}
 
     @app.post("/v1/embeddings")
-    def embeddings(request: EmbeddingsRequest) -> dict[str, Any]:
+    def embeddings(request: EmbeddingsRequest) -> JSONResponse:
         if not 0 < len(request.texts) <= MAX_TEXTS:
-            raise HTTPException(400, f"{len(request.texts)} texts; must be 1..{MAX_TEXTS}")
+            return JSONResponse({"error": {"message": f"{len(request.texts)} texts; must be 1..{MAX_TEXTS}"}}, 400)
         vectors = embedder.encode(request.texts)
         n_tokens = sum(len(text.split()) for text in request.texts)
-        return {
-            "object": "list",
-            "model": MODEL_NAME,
-            "data": [
-                {"object": "embedding", "index": i, "embedding": _encoded(vector, request.encoding_format)}
-                for i, vector in enumerate(vectors)
-            ],
-            "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
-        }
+        data = [
+            {"object": "embedding", "index": i, "embedding": _encoded(vector, request.encoding_format)}
+            for i, vector in enumerate(vectors)
+        ]
+        usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
+        return JSONResponse({"object": "list", "model": MODEL_NAME, "data": data, "usage": usage})
 
     return app
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NamedTuple
 
-
 import structlog
 from psycopg_pool import ConnectionPool
 
@@ -206,5 +205,3 @@ def _beat(settings: Settings, job: Job, progress: Progress, lease_s: float, over
             continue
         if state in ("paused", "cancelled", "failed"):
             progress.stopped = JobStopped(f"the run is {state}")
-
-

@@ -17,7 +17,7 @@ from schema.store.database import Connection
 from schema.store.run_features import Brief, RunFeature
 from workers import recipes
 from workers.corpus import Context as TextContext
-from workers.corpus import Shard, batches, contexts, open_corpus
+from workers.corpus import Shard, contexts, open_corpus
 from workers.desk import read_brief, read_corpus
 from workers.engine import Context, Outcome
 from workers.methods.exemplars import ExemplarAccumulator, ExemplarOptions, merge
@@ -25,6 +25,7 @@ from workers.methods.interventions import tokens_per_forward
 from workers.methods.vocabulary import nearest_neighbours
 from workers.methods.windows import ContextBatch
 from workers.opened import Opened, chunks, open_dictionary
+from workers.shapes import Shape, in_fixed_shapes
 from workers.sources import corpus_path
 
 _N_NEIGHBOURS = 5  # whose firing makes a silent context a hard negative
@@ -43,9 +44,8 @@ def collect_exemplars(context: Context) -> Outcome:
     accumulator = _empty(opened, brief)
     documents = open_corpus(corpus_path(context, brief), Shard(context.job.shard, n_shards))
     found = contexts(documents, opened.subject.tokenize, brief.spec.options.context_length, sink=opened.subject.sink_id)
-    n_rows = max(1, tokens_per_forward(opened.subject) // brief.spec.options.context_length)
-    for rows in batches(found, n_rows):
-        _add(accumulator, opened, rows)
+    for shape, rows in in_fixed_shapes(found, lambda one: len(one.ids), tokens_per_forward(opened.subject)):
+        _add(accumulator, opened, rows, shape)
         context.progress.advance()
     blob = open_blobs(context.settings).put(accumulator.to_bytes())
     context.progress.advance(1)
@@ -81,7 +81,8 @@ def merge_exemplars(context: Context) -> Outcome:
         artifacts.put(connection, recipe, *blob)
         densities = (whole.n_firing / max(1, whole.n_tokens)).tolist()
         everyone = range(whole.n_features)
-        features.set_density(connection, brief.dictionary.id, everyone, densities, whole.counts.largest.tolist())
+        largest = whole.counts.largest.nan_to_num(neginf=0.0).tolist()
+        features.set_density(connection, brief.dictionary.id, everyone, densities, largest)
         run_features.put(connection, brief.run_id, chosen)
 
     blocks = blocks_of([entry.selected for entry in chosen], [entry.pooled for entry in chosen])
@@ -130,15 +131,14 @@ def _empty(opened: Opened, brief: Brief) -> ExemplarAccumulator:
     return ExemplarAccumulator.empty(dictionary.threshold, sizes, near)
 
 
-def _add(accumulator: ExemplarAccumulator, opened: Opened, rows: Sequence[TextContext]) -> None:
+def _add(accumulator: ExemplarAccumulator, opened: Opened, rows: Sequence[TextContext], shape: Shape) -> None:
     subject, dictionary = opened
-    batch = subject.batch([row.ids for row in rows])
+    batch, n = subject.batch([row.ids for row in rows], shape), len(rows)
     numbers = torch.tensor([row.number for row in rows], device=subject.device)
     halves = torch.tensor([row.split for row in rows], device=subject.device)
     values = subject.read(batch, dictionary.read_site)
-    accumulator.add(
-        ContextBatch(batch.ids, batch.attention, batch.counted, numbers, halves), chunks(dictionary, values)
-    )
+    parts = ((low, activations[:n]) for low, activations in chunks(dictionary, values))
+    accumulator.add(ContextBatch(batch.ids[:n], batch.attention[:n], batch.counted[:n], numbers, halves), parts)
 
 
 def _merged(context: Context, brief: Brief, corpus: str) -> ExemplarAccumulator:

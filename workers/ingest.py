@@ -17,6 +17,7 @@ from workers.engine import Context, Outcome
 from workers.methods.interventions import tokens_per_forward
 from workers.methods.sampling import uniform
 from workers.opened import Opened, chunks, open_unthresholded
+from workers.shapes import in_fixed_shapes
 from workers.sources import corpus_path
 from workers.subject import Subject
 
@@ -41,7 +42,7 @@ def ingest(context: Context) -> Outcome:
     found = _thresholds(opened, values)
     context.progress.advance(1)
     result = {"corpus": corpus, "subject": opened.subject.fingerprint}
-    if not opened.dictionary.needs_threshold:
+    if not opened.dictionary.needs_thresholds:
         return Outcome(lambda connection: None, result)
     blob = open_blobs(context.settings).put(found.contiguous().cpu().numpy().tobytes())
     recipe = recipes.thresholds(brief, corpus)
@@ -68,10 +69,9 @@ def sample_contexts(path: object, subject: Subject, n: int, length: int, seed: i
 def _read(context: Context, opened: Opened, sample: list[list[int]]) -> torch.Tensor:
     """Return the read site's values (N, width) at the counted positions of some contexts."""
     subject, dictionary = opened
-    size = max(1, tokens_per_forward(subject) // max(map(len, sample)))
     found = []
-    for start in range(0, len(sample), size):
-        batch = subject.batch(sample[start : start + size])
+    for shape, rows in in_fixed_shapes(sample, len, tokens_per_forward(subject)):
+        batch = subject.batch(rows, shape)
         found.append(subject.read(batch, dictionary.read_site)[batch.counted])
         context.progress.advance()
     return torch.cat(found)
@@ -85,5 +85,5 @@ def _thresholds(opened: Opened, values: torch.Tensor) -> torch.Tensor:
         if not finite.all():
             feature = low + int((~finite).int().argmax())
             raise NotFinite(f"feature {feature} has activations that are not finite on {len(values)} tokens of text")
-        found.append(firing_thresholds(activations) if opened.dictionary.needs_threshold else activations[0, :0])
+        found.append(firing_thresholds(activations) if opened.dictionary.needs_thresholds else activations[0, :0])
     return torch.cat(found)

@@ -104,6 +104,7 @@ class Heard(NamedTuple):
 def judge_block(context: Context) -> Outcome:
     """Return the output scores of a block's descriptions, and the choice of each feature's label."""
     court = _convene(context)
+    _embed_ahead(court)
     context.progress.advance()
     made: list[Score] = []
     choices: dict[str, object] = {}
@@ -157,6 +158,13 @@ def _convene(context: Context) -> Court:
         controls=_llm_controls(block, selected),
         embedded={},
     )
+
+
+def _embed_ahead(court: Court) -> None:
+    """Embed what every case will need in few large requests: descriptions, and steered texts for judges."""
+    found = [d.text for descriptions in court.found.values() for d in descriptions if d.text]
+    steered = [text.text for texts in court.texts.values() for text in texts.score if text.target_kl_nats]
+    court.vectors(list(dict.fromkeys([*found, *steered])))
 
 
 def _llm_controls(block: Block, selected: Sequence[int]) -> frozenset[int]:

@@ -125,7 +125,7 @@ def complete(
         "seed": (seed + sample_index) % _MAX_SEED,
     }
     asked = _Asked(profile, tuple(messages), answer, parameters, sample_index)
-    kept = cache.get(asked.digest) if cache else None
+    kept = cache.get(asked.digest) if cache is not None else None
     if kept is not None:
         return _from_cache(kept, answer)
     found = _Conversation(asked, on_attempt or _nothing).run()
@@ -137,7 +137,7 @@ def complete(
         seconds=round(found.latency_s, 2),
         **found.usage._asdict(),
     )
-    if cache and found.status == Status.OK:
+    if cache is not None and found.status == Status.OK:
         cache.put(asked.digest, _to_cache(found))
     return found
 

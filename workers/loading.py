@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 import torch
@@ -18,6 +18,7 @@ import torch
 from schema.errors import UnknownSubject
 from schema.settings import Settings
 from schema.subjects import BUNDLED, facts_of_config
+from workers.architecture import find_layout
 from workers.bundled import convert_bundled
 from workers.subject import Subject
 
@@ -90,16 +91,18 @@ def _load_hub(name: str, revision: str | None, device: torch.device, dtype: torc
 def _build(
     name: str, source: str, revision: str | None, device: torch.device, dtype: torch.dtype, options: dict[str, Any]
 ) -> Subject:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     options = options | {"trust_remote_code": False}
     try:
+        config = AutoConfig.from_pretrained(source, **options)
+        facts = facts_of_config(name, config.to_dict())
+        find_layout(facts)  # before gigabytes are read
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
     except (OSError, ValueError, KeyError) as exc:
         reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         raise UnknownSubject(f"subject={name!r}; must be a causal language model in safetensors: {reason}") from exc
-    facts = facts_of_config(name, model.config.to_dict())
     model = model.to(device).eval().requires_grad_(False)
     subject = Subject(model, tokenizer, facts, revision or str(getattr(model.config, "_commit_hash", "unknown")))
     log.info("subject_loaded", **subject.fingerprint)
@@ -119,8 +122,9 @@ def _revision_of(folder: Path) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers from drawing progress bars and logging advice."""
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
+    logging = cast(Any, transformers_logging)
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -32,6 +32,49 @@ def find_model() -> Path:
     return next(Path(found.origin).parent.glob("*.gguf"))
 
 
+def requantise(source: Path, folder: Path) -> Path:
+    """Return the model at 8 bits a weight instead of 4, written to `folder` the first time.
+
+    llama.cpp without AVX (the prebuilt wheel) reads a prompt twice as fast from Q8_0 as from Q4_1 (measured: 230
+    against 110 tokens a second and core; it writes 40 against 45), and the finer grid keeps every weight to 1/254 of
+    the largest in its block of 32. Q4_0 reads 270, but rounds on a grid as coarse as the one that the weights are on.
+    """
+    target = folder / f"{source.name.removesuffix('.gguf').removesuffix('.Q4_1')}.Q8_0.gguf"
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".partial.{os.getpid()}")
+        try:
+            _write_q8(source, partial)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    return target
+
+
+def _write_q8(source: Path, target: Path) -> None:
+    from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, quants
+
+    reader = GGUFReader(source)
+    writer = GGUFWriter(target, reader.fields["general.architecture"].contents())
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type"):
+            continue
+        kind = field.types[0]
+        of = field.types[-1] if kind == GGUFValueType.ARRAY else None
+        writer.add_key_value(name, field.contents(), kind, of)
+    for tensor in reader.tensors:
+        values = quants.dequantize(tensor.data, tensor.tensor_type)
+        if values.ndim == 1:  # gains of norms stay as they are
+            writer.add_tensor(tensor.name, values)
+        else:
+            q8 = GGMLQuantizationType.Q8_0
+            writer.add_tensor(tensor.name, quants.quantize(values, q8), raw_dtype=q8)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def serve(model: Path, *, host: str, port: int, slots: int, threads: int) -> object:
     """Start the server and return it; it listens for as long as it is referenced."""
     import xllamacpp
@@ -61,11 +104,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--slots", type=int, default=4, help="requests answered at a time")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--model", type=Path, help="a GGUF file; the bundled one unless given")
+    parser.add_argument("--folder", type=Path, help="where the bundled one may be kept in a form that is read faster")
     options = parser.parse_args(arguments)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     model = options.model or find_model()
+    if options.model is None and options.folder is not None:
+        model = requantise(model, options.folder)
     server = serve(model, host=options.host, port=options.port, slots=options.slots, threads=options.threads)
     sys.stdout.write(f"{model.name} at http://{options.host}:{options.port}/v1\n")
     sys.stdout.flush()

@@ -8,7 +8,9 @@ import structlog
 
 def configure_logging(level: int = logging.INFO) -> None:
     """Send structlog and the standard library's log to standard error, one line an event."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", force=True)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", force=True
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

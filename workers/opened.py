@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from schema.blobs import open_blobs
+from schema.errors import NotFound
 from schema.records import Dictionary
 from schema.settings import Settings
 from schema.store import artifacts
@@ -39,11 +40,14 @@ def open_unthresholded(context: Context, brief: Brief) -> Opened:
 def open_dictionary(context: Context, brief: Brief, corpus: str) -> Opened:
     """Return the subject and the dictionary with the firing thresholds that ingest measured on the corpus."""
     subject, dictionary = open_unthresholded(context, brief)
-    if not dictionary.needs_threshold:
+    if not dictionary.needs_thresholds:
         return Opened(subject, dictionary)
+    recipe = recipes.thresholds(brief, corpus)
     with context.transaction() as connection:
-        sha256 = artifacts.get(connection, recipes.thresholds(brief, corpus))
-    return Opened(subject, dictionary.with_threshold(_thresholds(context.settings, sha256 or "")))
+        sha256 = artifacts.get(connection, recipe)
+    if sha256 is None:
+        raise NotFound(f"the firing thresholds of dictionary {brief.dictionary.id} are gone (recipe {recipe})")
+    return Opened(subject, _with_threshold(dictionary, context.settings, sha256))
 
 
 def chunks(dictionary: LoadedDictionary, x: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
@@ -52,7 +56,7 @@ def chunks(dictionary: LoadedDictionary, x: torch.Tensor) -> Iterator[tuple[int,
     Encoders that rank features against one another encode all at once; the rest only what is asked for.
     """
     n_features = dictionary.n_features
-    if dictionary.ranks_features:
+    if dictionary.kind == "topk":
         activations = dictionary.encode(x)
         for low in range(0, n_features, FEATURES_AT_ONCE):
             yield low, activations[..., low : low + FEATURES_AT_ONCE]
@@ -71,9 +75,7 @@ class _Place(NamedTuple):
         return hash((self.record.digest, id(self.subject)))
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, _Place) and self.record.digest == other.record.digest and self.subject is other.subject
-        )
+        return isinstance(other, _Place) and self.record.digest == other.record.digest and self.subject is other.subject
 
 
 @lru_cache(maxsize=2)
@@ -81,7 +83,7 @@ def _load(place: _Place) -> LoadedDictionary:
     return load_dictionary(place.record, place.subject, place.weights)
 
 
-@lru_cache(maxsize=4)
-def _thresholds(settings: Settings, sha256: str) -> torch.Tensor:
+@lru_cache(maxsize=2)
+def _with_threshold(dictionary: LoadedDictionary, settings: Settings, sha256: str) -> LoadedDictionary:
     with open_blobs(settings).open(sha256) as file:
-        return torch.frombuffer(bytearray(file.read()), dtype=torch.float32)
+        return dictionary.with_threshold(torch.frombuffer(bytearray(file.read()), dtype=torch.float32))

@@ -91,9 +91,11 @@ class DescriptionReply(Reply):
     """What a describer says of a feature."""
 
     name: ClassVar[str] = "description"
-    trigger: Annotated[str, AfterValidator(_declared)] = Field(max_length=160)
-    effect: Annotated[str, AfterValidator(_declared)] = Field(max_length=160)
-    summary: Annotated[str, AfterValidator(_declared)] = Field(min_length=1, max_length=240)
+    trigger: Annotated[str, AfterValidator(_declared)] = Field(max_length=240, json_schema_extra={"maxLength": 72})
+    effect: Annotated[str, AfterValidator(_declared)] = Field(max_length=240, json_schema_extra={"maxLength": 72})
+    summary: Annotated[str, AfterValidator(_declared)] = Field(
+        min_length=1, max_length=360, json_schema_extra={"maxLength": 120}
+    )
 
     @property
     def status(self) -> Status:

@@ -37,7 +37,12 @@ def _label(
 ) -> Label:
     if choice is None:
         return Label(
-            feature=feature, text=None, status=Status.FAILED, method=None, description_id=None, choice={"reason": _NOT_JUDGED}
+            feature=feature,
+            text=None,
+            status=Status.FAILED,
+            method=None,
+            description_id=None,
+            choice={"reason": _NOT_JUDGED},
         )
     winner = winners.get(choice.get("winner", 0))
     return Label(

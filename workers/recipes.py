@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from schema.records import EvidenceKind, Provenance, RunSpec
 from schema.recipes import digest
+from schema.records import EvidenceKind, Provenance, RunSpec
 from schema.store.run_features import Brief
 from workers.methods.prompts_neutral import PROMPTS_VERSION
 

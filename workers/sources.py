@@ -4,8 +4,8 @@ from pathlib import Path
 from uuid import UUID
 
 from schema.blobs import open_blobs
-from schema.errors import BadCorpus, NotFound
 from schema.corpora import OPERATOR, operator_path
+from schema.errors import BadCorpus, NotFound
 from schema.store import corpora
 from schema.store.run_features import Brief
 from workers.corpus import BUNDLED

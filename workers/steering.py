@@ -97,9 +97,7 @@ def _token_change(bench: Bench, features: list[int]) -> dict[int, AnyEvidence]:
     spec = bench.block.brief.spec
     strongest = max(spec.options.kl_targets)
     known = _calibrations(bench, features)
-    plus, minus = (
-        torch.tensor([_alpha(known[feature], sign * strongest) for feature in features]) for sign in (1, -1)
-    )
+    plus, minus = (torch.tensor([_alpha(known[feature], sign * strongest) for feature in features]) for sign in (1, -1))
     rows = sample_contexts(
         corpus_path(bench.context, bench.block.brief),
         subject,

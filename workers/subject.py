@@ -1,11 +1,11 @@
-"""One subject model: reads sites, runs edited forwards, generates. The only place with forward hooks.
+"""One subject model: reads sites, runs edited forwards, generates.
 
 Rows are padded on the right, so causal attention never sees padding and no attention mask is passed. Hooks are set for
 the length of one call; a Subject is not thread-safe. It does not know dictionaries: an Edit carries what it needs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from schema.errors import ShapeMismatch, UnknownSite, UnknownSubject
 from schema.subjects import Site, SubjectFacts, width
 from workers.architecture import Anatomy, Tap, normed
+from workers.hooks import Edit as Edit
+from workers.hooks import Reading as Reading
+from workers.hooks import Shift, reading, skipping, writing
 from workers.tokens import Pieces
 
 log = structlog.get_logger(__name__)
@@ -45,55 +48,6 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What an edit depends on, besides strength: the value of a site in the same forward.
-
-    coefficients: takes x (B, T, width) and strengths (B,), returns (B, T): multiples of each row's direction.
-    """
-
-    site: Site
-    coefficients: Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Edit:
-    """An intervention at a write site, one feature a row: y' = y + coefficient · direction.
-
-    directions: (B, d) effective write directions, in the space that the site is written in.
-    strengths:  (B,) α; the coefficient itself unless there is a reading.
-    mask:       (B, T) bool, the positions that are steered; None is all but position 0. Every step is steered.
-    """
-
-    site: Site
-    directions: Tensor
-    strengths: Tensor
-    mask: Tensor | None = None
-    reading: Reading | None = None
-
-    @classmethod
-    def add(cls, site: Site, directions: Tensor, strengths: Tensor, mask: Tensor | None = None) -> "Edit":
-        """Return y' = y + α · w."""
-        return cls(site, directions, strengths, mask)
-
-    @classmethod
-    def set(
-        cls,
-        site: Site,
-        directions: Tensor,
-        values: Tensor,
-        read_site: Site,
-        activations: Callable[[Tensor], Tensor],
-        mask: Tensor | None = None,
-    ) -> "Edit":
-        """Return y' = y + (α − a(x_read)) · w, with activations: x (B, T, width) -> (B, T), one feature a row."""
-
-        def coefficients(x: Tensor, strengths: Tensor) -> Tensor:
-            return strengths[:, None] - activations(x)
-
-        return cls(site, directions, values, mask, Reading(read_site, coefficients))
-
-
-@dataclass(frozen=True)
 class Cache:
     """Keys and values of a batch so far. `step` extends it in place: the old one may not be used again."""
 
@@ -108,8 +62,8 @@ class Decoded(NamedTuple):
     cache: Cache
 
 
-class _Stop(Exception):  # noqa: N818 - not an error: it ends a truncated forward
-    """All sites have been read."""
+class _Stop(Exception):
+    """Ends a truncated forward: all sites have been read."""
 
 
 class Subject:
@@ -171,9 +125,16 @@ class Subject:
         """Return the display strings of single tokens, as lists of tokens show them."""
         return self._pieces.of_tokens(ids)
 
-    def batch(self, rows: Sequence[Sequence[int]]) -> Batch:
-        """Return rows of token ids as one batch. Raises ShapeMismatch if there is none or one is too long."""
+    def batch(self, rows: Sequence[Sequence[int]], shape: tuple[int, int] | None = None) -> Batch:
+        """Return rows of token ids as one batch. Raises ShapeMismatch if there is none or one is too long.
+
+        shape: (rows, length) to fill up to, with rows that only hold the sink and with padding; nothing of it counts.
+        """
+        if shape is not None:
+            rows = [*rows, *[[self.sink_id]] * (shape[0] - len(rows))]
         longest = max((len(row) for row in rows), default=0)
+        if shape is not None and longest <= shape[1]:
+            longest = shape[1]
         if not 1 <= longest <= self.n_positions:
             raise ShapeMismatch(f"tokens={longest}; a row of {self.name} must have 1..{self.n_positions}")
         ids = torch.full((len(rows), longest), self.sink_id, dtype=torch.int64)
@@ -237,7 +198,7 @@ class Subject:
 
         with ExitStack() as hooks:
             for site in sorted(wanted, key=str):
-                hooks.enter_context(_reading(self.anatomy.read_tap(site), keep(site)))
+                hooks.enter_context(reading(self.anatomy.read_tap(site), keep(site)))
             try:
                 self._run(batch)
             except _Stop:
@@ -254,11 +215,8 @@ class Subject:
             found.append(x)
             raise _Stop
 
-        with _reading(Tap(self.anatomy.stage(layer), "input"), take):
-            try:
-                self._run(batch)
-            except _Stop:
-                pass
+        with reading(Tap(self.anatomy.stage(layer), "input"), take), suppress(_Stop):
+            self._run(batch)
         return found[0]
 
     # ------------------------------------------------------------------------------------------ running
@@ -283,7 +241,7 @@ class Subject:
         if not self.resumable:
             return self.hidden(batch, edit)
         start = Tap(self.anatomy.stage(layer), "input")
-        with _skipping(self.anatomy.blocks[:layer]), _writing(start, lambda _: residual):
+        with skipping(self.anatomy.blocks[:layer]), writing(start, lambda _: residual):
             return self.hidden(batch, edit)
 
     @torch.no_grad()
@@ -339,12 +297,12 @@ class Subject:
         if edit.directions.shape[0] != n_rows or edit.strengths.shape != (n_rows,):
             got = (tuple(edit.directions.shape), tuple(edit.strengths.shape))
             raise ShapeMismatch(f"directions, strengths={got}; the batch has {n_rows} rows")
-        shift = _Shift(edit, edit.mask if mask is None else mask)
+        shift = Shift(edit, edit.mask if mask is None else mask)
         with ExitStack() as hooks:
             if edit.reading is not None:
-                hooks.enter_context(_reading(self.anatomy.read_tap(edit.reading.site), shift.see))
+                hooks.enter_context(reading(self.anatomy.read_tap(edit.reading.site), shift.see))
             for tap in self.anatomy.write_taps(edit.site):
-                hooks.enter_context(_writing(tap, shift))
+                hooks.enter_context(writing(tap, shift))
             yield
 
     def _check_passes(self, edit: Edit | None, layer: int) -> None:
@@ -365,113 +323,6 @@ class Subject:
             return True
         log.warning("subject_not_resumable", subject=self.name, difference=difference, limit=RESUME_TOLERANCE)
         return False
-
-
-class _Shift:
-    """The vector that an edit adds, at every tap of its site in one forward."""
-
-    def __init__(self, edit: Edit, mask: Tensor | None) -> None:
-        self._edit = edit
-        self._mask = mask
-        self._seen: Tensor | None = None
-
-    def see(self, x: Tensor) -> None:
-        """Take the value of the site that the edit reads."""
-        self._seen = x
-
-    def __call__(self, y: Tensor) -> Tensor:
-        """Return the site's value (B, T, d) under the edit, in its dtype."""
-        edit = self._edit
-        if edit.directions.shape[-1] != y.shape[-1]:
-            raise ShapeMismatch(f"direction={edit.directions.shape[-1]}; {edit.site} is written with {y.shape[-1]}")
-        coefficients = self._coefficients(y) * self._steered(y)
-        shift = coefficients[..., None] * edit.directions.to(y.device, torch.float32)[:, None]
-        return (y.float() + shift).to(y.dtype)
-
-    def _coefficients(self, y: Tensor) -> Tensor:
-        strengths = self._edit.strengths.to(y.device, torch.float32)
-        if self._edit.reading is None:
-            return strengths[:, None]
-        if self._seen is None:
-            raise UnknownSite(f"site={self._edit.reading.site}; is not read before {self._edit.site} is written")
-        return self._edit.reading.coefficients(self._seen, strengths)
-
-    def _steered(self, y: Tensor) -> Tensor:
-        if self._mask is not None:
-            return self._mask.to(y.device, torch.float32)
-        steered = torch.ones(y.shape[:2], device=y.device)
-        steered[:, 0] = 0.0
-        return steered
-
-
-# ---------------------------------------------------------------------------------------------- hooks
-
-
-@contextmanager
-def _reading(tap: Tap, take: Callable[[Tensor], None]) -> Iterator[None]:
-    """Show what passes a tap."""
-
-    def look(x: Tensor) -> None:
-        take(normed(x, tap.module) if tap.normed else x)
-
-    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        look(_input(args, kwargs))
-
-    def after(_module: nn.Module, _args: Any, out: Any) -> None:
-        look(out if isinstance(out, Tensor) else out[0])
-
-    with _hooked(tap, before, after):
-        yield
-
-
-@contextmanager
-def _writing(tap: Tap, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Replace what passes a tap."""
-
-    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return _with_input(args, kwargs, change(_input(args, kwargs)))
-
-    def after(_module: nn.Module, _args: Any, out: Any) -> Any:
-        return change(out) if isinstance(out, Tensor) else (change(out[0]), *out[1:])
-
-    with _hooked(tap, before, after):
-        yield
-
-
-@contextmanager
-def _hooked(tap: Tap, before: Callable[..., Any], after: Callable[..., Any]) -> Iterator[None]:
-    if tap.side == "input":
-        handle = tap.module.register_forward_pre_hook(before, with_kwargs=True)
-    else:
-        handle = tap.module.register_forward_hook(after)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _skipping(blocks: Sequence[nn.Module]) -> Iterator[None]:
-    """Let blocks return their input."""
-    for block in blocks:
-        block.forward = _pass_through
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.forward
-
-
-def _pass_through(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
-    return hidden_states
-
-
-def _input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    return cast(Tensor, args[0] if args else kwargs["hidden_states"])
-
-
-def _with_input(args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> tuple[Any, dict[str, Any]]:
-    return ((x, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": x})
 
 
 def _special_ids(tokenizer: Any) -> frozenset[int]:

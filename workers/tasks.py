@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from functools import cache
-from typing import cast
 
 import structlog
 from celery.exceptions import CeleryError
@@ -33,9 +32,7 @@ def connections() -> ConnectionPool[Connection]:
     """Return this process's connections to Postgres."""
     settings = load_settings()
     size = settings.llm_concurrency + 6
-    return database.open_pool(
-        settings.database_url, max_size=size, statement_timeout_ms=settings.statement_timeout_ms
-    )
+    return database.open_pool(settings.database_url, max_size=size, statement_timeout_ms=settings.statement_timeout_ms)
 
 
 @cache
@@ -48,9 +45,9 @@ _busy: dict[str, threading.Semaphore] = {"subject": threading.Semaphore(1)}
 
 
 @app.task(name="workers.work")
-def work(queue: str) -> None:
+def work(queue: Queue) -> None:
     """Carry out at most one ready job of a queue."""
-    _work(cast(Queue, queue))
+    _work(queue)
 
 
 @app.task(name="workers.sweep")
@@ -76,21 +73,21 @@ def ring(queues: list[Queue]) -> bool:
     return True
 
 
-def start_watch(queue: str) -> threading.Thread:
+def start_watch(queue: Queue) -> threading.Thread:
     """Start the thread that sweeps and claims work that nobody rang for; it ends with the process."""
     thread = threading.Thread(target=_watch, args=(queue,), name=f"watch-{queue}", daemon=True)
     thread.start()
     return thread
 
 
-def _watch(queue: str) -> None:
+def _watch(queue: Queue) -> None:
     while True:
         time.sleep(load_settings().sweep_s)
         try:
             with database.lend(connections()) as connection:
                 queues = jobs.sweep(connection)
             if queue in queues:
-                _work_unrung(cast(Queue, queue))
+                _work_unrung(queue)
         except GlossariumError as exc:
             _log.warning("watch failed", queue=queue, error=str(exc))
 

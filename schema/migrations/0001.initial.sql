@@ -124,6 +124,7 @@ CREATE TABLE job_dependency (
     for_job bigint NOT NULL REFERENCES job ON DELETE CASCADE,
     PRIMARY KEY (for_job, waits)
 );
+CREATE INDEX job_dependency_by_waits ON job_dependency (waits);
 
 -- Results that are files: partial and merged exemplars, firing thresholds. Only this pointer commits.
 CREATE TABLE artifact (
@@ -182,6 +183,7 @@ CREATE TABLE score (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     UNIQUE NULLS NOT DISTINCT (dictionary_id, feature, kind, description_id, recipe)
 );
+CREATE INDEX score_by_description ON score (description_id);
 
 CREATE TABLE label (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -194,6 +196,7 @@ CREATE TABLE label (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     UNIQUE (dictionary_id, feature, author, recipe)
 );
+CREATE INDEX label_by_run ON label (run_id);
 
 -- Validated LLM replies, per tenant, by the sha256 of everything that was asked.
 CREATE TABLE completion (

@@ -1,1 +1,4 @@
-"""The store: one pair of files per noun, `noun.py` and `noun.sql`. Functions take a Connection; callers own the transaction."""
+"""The store: one pair of files a noun, `noun.py` and `noun.sql`.
+
+Functions take a Connection; callers own the transaction.
+"""

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from psycopg.types.json import Jsonb
-
 from schema.store.database import Connection
-from schema.store.queries import load_queries
+from schema.store.queries import as_json, load_queries
 
 _queries = load_queries("completions")
 
@@ -18,4 +16,4 @@ def get(connection: Connection, tenant_id: int, request_sha256: str) -> dict[str
 
 def put(connection: Connection, tenant_id: int, request_sha256: str, body: dict[str, Any]) -> None:
     """Keep a reply; the first one stays."""
-    _queries.put(connection, tenant_id=tenant_id, request_sha256=request_sha256, body=Jsonb(body))
+    _queries.put(connection, tenant_id=tenant_id, request_sha256=request_sha256, body=as_json(body))

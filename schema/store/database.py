@@ -86,7 +86,9 @@ def migrate(url: str) -> list[str]:
 
 def pending(connection: Connection) -> list[str]:
     """Return the names of migrations that the database lacks."""
-    known = sorted(path.name[: -len(".sql")] for path in (files("schema") / "migrations").iterdir() if path.name.endswith(".sql"))
+    known = sorted(
+        path.name[: -len(".sql")] for path in (files("schema") / "migrations").iterdir() if path.name.endswith(".sql")
+    )
     if connection.execute("SELECT to_regclass('_yoyo_migration')").fetchone() == (None,):
         return known
     applied = {row[0] for row in connection.execute("SELECT migration_id FROM _yoyo_migration").fetchall()}

@@ -4,11 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from schema.records import Description, Sentences
 from schema.store.database import Connection
-from schema.store.queries import load_queries
+from schema.store.queries import as_json, load_queries
 
 _queries = load_queries("descriptions")
 
@@ -23,7 +21,7 @@ def put(connection: Connection, dictionary_id: UUID, description: Description) -
         method=description.method,
         recipe=description.recipe,
         status=description.status,
-        body=Jsonb(body),
+        body=as_json(body),
     )
     return description.model_copy(update={"id": id_})
 
@@ -50,7 +48,7 @@ def put_sentences(connection: Connection, sentences: Sentences) -> None:
         connection,
         description_id=sentences.description_id,
         recipe=sentences.recipe,
-        body=Jsonb(sentences.model_dump(mode="json")),
+        body=as_json(sentences.model_dump(mode="json")),
     )
 
 

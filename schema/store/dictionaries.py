@@ -4,16 +4,21 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from schema import recipes
 from schema.errors import Conflict, NotFound
 from schema.records import Dictionary, DictionarySpec
 from schema.store import features
 from schema.store.database import Connection
-from schema.store.queries import load_queries
+from schema.store.queries import as_json, load_queries
 
 _queries = load_queries("dictionaries")
+_REMOVALS = (
+    _queries.delete_scores,
+    _queries.delete_labels,
+    _queries.delete_descriptions,
+    _queries.delete_evidence,
+    _queries.delete_features,
+)
 
 
 def digest_of(spec: DictionarySpec, weights_sha256: str | None) -> str:
@@ -30,7 +35,7 @@ def create(connection: Connection, tenant_id: int, id_: UUID, spec: DictionarySp
             connection,
             id=id_,
             tenant_id=tenant_id,
-            spec=Jsonb(spec.model_dump(mode="json")),
+            spec=as_json(spec.model_dump(mode="json")),
             state="awaiting_weights" if needs_weights else "ready",
             digest=digest_of(spec, None),
         )
@@ -95,18 +100,15 @@ def delete(connection: Connection, tenant_id: int, id_: UUID) -> None:
 
     Raises: NotFound if this tenant has no such dictionary; Conflict while one of its runs is not finished.
     """
-    _found(_queries.lock(connection, tenant_id=tenant_id, id=id_), id_)
+    dictionary = _found(_queries.lock(connection, tenant_id=tenant_id, id=id_), id_)
     run_id = _queries.unfinished_run(connection, id=id_)
     if run_id is not None:
         raise Conflict(f"run {run_id} of dictionary {id_} is not finished; cancel it first")
-    for remove in (
-        _queries.delete_dependencies,
-        _queries.delete_jobs,
-        _queries.delete_scores,
-        _queries.delete_labels,
-        _queries.delete_descriptions,
-    ):
-        remove(connection, id=id_)
+    _queries.delete_dependencies(connection, id=id_)
+    _queries.delete_jobs(connection, id=id_)
+    for lo in range(0, dictionary.spec.n_features, features.BATCH):
+        for remove in _REMOVALS:
+            remove(connection, id=id_, lo=lo, hi=lo + features.BATCH)
     _queries.delete(connection, tenant_id=tenant_id, id=id_)
 
 

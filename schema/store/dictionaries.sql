@@ -51,13 +51,19 @@ WHERE run.dictionary_id = :id AND job_dependency.for_job = job.id;
 DELETE FROM job USING run WHERE run.dictionary_id = :id AND job.run_id = run.id;
 
 -- name: delete_scores!
-DELETE FROM score WHERE dictionary_id = :id;
+DELETE FROM score WHERE dictionary_id = :id AND feature >= :lo AND feature < :hi;
 
 -- name: delete_labels!
-DELETE FROM label WHERE dictionary_id = :id;
+DELETE FROM label WHERE dictionary_id = :id AND feature >= :lo AND feature < :hi;
 
 -- name: delete_descriptions!
-DELETE FROM description WHERE dictionary_id = :id;
+DELETE FROM description WHERE dictionary_id = :id AND feature >= :lo AND feature < :hi;
+
+-- name: delete_evidence!
+DELETE FROM evidence WHERE dictionary_id = :id AND feature >= :lo AND feature < :hi;
+
+-- name: delete_features!
+DELETE FROM feature WHERE dictionary_id = :id AND index >= :lo AND index < :hi;
 
 -- name: delete!
 DELETE FROM dictionary WHERE tenant_id = :tenant_id AND id = :id;

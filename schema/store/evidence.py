@@ -4,16 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from schema.packing import pack, unpack
-from schema.records import EVIDENCE_RECORDS, AnyEvidence, EvidenceKind, Provenance
+from schema.records import EVIDENCE_RECORDS, AnyEvidence, EvidenceKind, Provenance, Record
 from schema.store.database import Connection
-from schema.store.queries import load_queries
+from schema.store.queries import as_json, load_queries
 
 _queries = load_queries("evidence")
 
-E = TypeVar("E", bound=AnyEvidence)
+E = TypeVar("E", bound=Record)
 
 
 class Stored(NamedTuple):
@@ -24,10 +22,14 @@ class Stored(NamedTuple):
 
 
 def put(
-    connection: Connection, dictionary_id: UUID, kind: EvidenceKind, provenance: Provenance, rows: Mapping[int, AnyEvidence]
+    connection: Connection,
+    dictionary_id: UUID,
+    kind: EvidenceKind,
+    provenance: Provenance,
+    rows: Mapping[int, AnyEvidence],
 ) -> None:
     """Write (or write again) the evidence of some features under one recipe."""
-    _queries.put_provenance(connection, recipe=provenance.recipe, document=Jsonb(provenance.document))
+    _queries.put_provenance(connection, recipe=provenance.recipe, document=as_json(provenance.document))
     features = sorted(rows)
     _queries.put(
         connection,
@@ -67,6 +69,6 @@ def latest(connection: Connection, dictionary_id: UUID, feature: int) -> dict[Ev
     }
 
 
-def kind_of(record: type[AnyEvidence]) -> EvidenceKind:
+def kind_of(record: type[Record]) -> EvidenceKind:
     """Return the name that a record of evidence is stored under."""
     return next(kind for kind, known in EVIDENCE_RECORDS.items() if known is record)

@@ -12,6 +12,8 @@ from schema.store.database import Connection
 from schema.store.queries import load_queries
 from schema.wire import FeatureFilter, FeatureSort
 
+BATCH = 100_000  # rows a statement: well within the statement time-out, few round trips
+
 _queries = load_queries("features")
 _COLUMNS = tuple(FeatureSummary.model_fields)
 _EVERY = FeatureFilter()
@@ -59,7 +61,8 @@ _ORDERS: dict[FeatureSort, tuple[_Part, ...]] = {
 
 def create(connection: Connection, dictionary_id: UUID, n_features: int) -> None:
     """Make the rows of a dictionary's features; rows that are there stay as they are."""
-    _queries.create(connection, dictionary_id=dictionary_id, n_features=n_features)
+    for lo in range(0, n_features, BATCH):
+        _queries.create(connection, dictionary_id=dictionary_id, lo=lo, hi=min(lo + BATCH, n_features))
 
 
 def set_density(
@@ -70,13 +73,15 @@ def set_density(
     maxima: Sequence[float],
 ) -> None:
     """Set the density and the largest activation of many features at once."""
-    _queries.set_density(
-        connection,
-        dictionary_id=dictionary_id,
-        indices=list(indices),
-        densities=list(densities),
-        maxima=list(maxima),
-    )
+    for lo in range(0, len(indices), BATCH):
+        batch = slice(lo, lo + BATCH)
+        _queries.set_density(
+            connection,
+            dictionary_id=dictionary_id,
+            indices=list(indices[batch]),
+            densities=list(densities[batch]),
+            maxima=list(maxima[batch]),
+        )
 
 
 def get(connection: Connection, dictionary_id: UUID, index: int) -> FeatureSummary:

@@ -1,6 +1,6 @@
 -- name: create!
 INSERT INTO feature (dictionary_id, index)
-SELECT :dictionary_id, index FROM generate_series(0, CAST(:n_features AS integer) - 1) AS new (index)
+SELECT :dictionary_id, index FROM generate_series(CAST(:lo AS integer), CAST(:hi AS integer) - 1) AS new (index)
 ON CONFLICT (dictionary_id, index) DO NOTHING;
 
 -- name: set_density!

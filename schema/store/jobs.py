@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from schema.errors import LeaseLost
 from schema.graph import JobKey, NewJob
 from schema.stages import QUEUES, Queue, Stage
 from schema.store.database import Connection
-from schema.store.queries import load_queries
+from schema.store.queries import as_json, load_queries
 
 _queries = load_queries("jobs")
 
@@ -96,7 +94,7 @@ def finish(
 
     Raises: LeaseLost if the job is no longer this worker's; the caller's transaction must then roll back.
     """
-    payload = None if result is None else Jsonb(result)
+    payload = None if result is None else as_json(result)
     if _queries.finish(connection, id=job.id, fence=job.fence, result=payload) is None:
         raise LeaseLost(f"job {job.id} ({job.stage}) was taken over")
     queues = insert(connection, job.run_id, more) if more else []

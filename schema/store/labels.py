@@ -3,12 +3,10 @@
 from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from schema.errors import NotFound
 from schema.records import Label, Score
 from schema.store.database import Connection
-from schema.store.queries import load_queries
+from schema.store.queries import as_json, load_queries
 
 MACHINE = "glossarium"
 
@@ -27,7 +25,7 @@ def publish(connection: Connection, dictionary_id: UUID, run_id: UUID | None, la
     row = _queries.lock_feature(connection, **names)
     if row is None:
         raise NotFound(f"dictionary {dictionary_id} has no feature {label.feature}")
-    body = Jsonb(label.model_dump(mode="json", exclude=_KEPT_IN_COLUMNS))
+    body = as_json(label.model_dump(mode="json", exclude=_KEPT_IN_COLUMNS))
     label_id = _queries.upsert(connection, **names, run_id=run_id, author=label.author, recipe=recipe, body=body)
     (author,) = row
     if label.author != MACHINE or author in (None, MACHINE):
@@ -67,7 +65,7 @@ def _summary(label: Label) -> dict[str, Any]:
     output = label.output or label.output_llm
     return {
         "status": str(label.status),
-        "label": label.text,
+        "label": None if label.text is None else label.text.replace("\0", "\ufffd"),
         "method": label.method,
         **_columns("input", label.input),
         **_columns("output", output),

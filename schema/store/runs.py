@@ -4,15 +4,13 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from schema.errors import Conflict, NotFound
 from schema.graph import initial_jobs
 from schema.records import MethodCount, Run, RunSpec, StageProgress
 from schema.stages import QUEUES, Queue, Stage
 from schema.store import jobs
 from schema.store.database import Connection
-from schema.store.queries import load_queries
+from schema.store.queries import as_json, load_queries
 
 _queries = load_queries("runs")
 _ORDER = {str(stage): position for position, stage in enumerate(Stage)}
@@ -34,7 +32,7 @@ def submit(
         id=id_,
         tenant_id=tenant_id,
         dictionary_id=spec.dictionary_id,
-        spec=Jsonb(spec.model_dump(mode="json")),
+        spec=as_json(spec.model_dump(mode="json")),
         n_features=n_features,
     )
     queues = jobs.insert(connection, id_, initial_jobs(n_shards))

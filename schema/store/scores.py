@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from schema.records import Score
 from schema.store.database import Connection
-from schema.store.queries import load_queries
+from schema.store.queries import as_json, load_queries
 
 _queries = load_queries("scores")
 
@@ -23,7 +21,7 @@ def put(connection: Connection, dictionary_id: UUID, scores: Iterable[Score]) ->
             description_id=score.description_id,
             recipe=score.recipe,
             status=score.status,
-            body=Jsonb(score.model_dump(mode="json")),
+            body=as_json(score.model_dump(mode="json")),
         )
 
 

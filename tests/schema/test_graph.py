@@ -34,4 +34,8 @@ def test_tests_of_a_block_wait_for_the_whole_pool() -> None:
     jobs = block_jobs(blocks_of([True] * 6, [True] * 4 + [False] * 2, size=2))
     waits = {job.key: job.waits_for for job in jobs}
     assert {key.block for key in waits[JobKey(Stage.ACTIVATE, 2)]} == {0, 1, 2}
-    assert set(waits[JobKey(Stage.JUDGE, 2)]) == {(Stage.ACTIVATE, 2, 0), (Stage.DESCRIBE, 0, 0), (Stage.DESCRIBE, 1, 0)}
+    assert set(waits[JobKey(Stage.JUDGE, 2)]) == {
+        (Stage.ACTIVATE, 2, 0),
+        (Stage.DESCRIBE, 0, 0),
+        (Stage.DESCRIBE, 1, 0),
+    }

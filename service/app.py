@@ -1,0 +1,59 @@
+"""The HTTP API: `uvicorn service.app:create_app --factory`. Routers, one a noun, over the same store functions."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+
+from schema.blobs import open_blobs
+from schema.settings import Settings, load_settings
+from schema.store.database import open_pool
+from service import corpora, dictionaries, docs, errors, features, health, labels, runs
+from service.deps import Database, Services
+from service.queue import open_doorbell
+
+_DESCRIPTION = """
+Glossarium labels the features of a language model: submit a dictionary for a subject, ask for a run, follow
+its stages, and query features with their label, evidence, descriptions, scores and provenance.
+
+Every error is `application/problem+json` with the value, the limit and what to do. Lists are pages: give `next_cursor`
+of a page as `cursor` for the next one. Every POST takes an `Idempotency-Key`, so that it can be repeated safely.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application. It starts, and answers 503, while the database is away."""
+    settings = settings or load_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        pool = open_pool(settings.database_url, statement_timeout_ms=settings.statement_timeout_ms)
+        try:
+            app.state.services = Services(settings, Database(pool), open_blobs(settings), open_doorbell(settings))
+            yield
+        finally:
+            await run_in_threadpool(pool.close)
+
+    # The framework's own pages load scripts from elsewhere; ours needs nothing but this service.
+    app = FastAPI(
+        title="Glossarium",
+        version=_version(),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    errors.install(app)
+    docs.install(app)
+    for room in (dictionaries, corpora, runs, features, labels, health):
+        app.include_router(room.router)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("glossarium")
+    except PackageNotFoundError:
+        return "0"

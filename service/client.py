@@ -1,0 +1,246 @@
+"""The Python client: the API's endpoints as methods, its records as values, its problems as exceptions.
+
+A request is sent once. What is safe to repeat is the caller's to repeat: give POSTs an idempotency key for that.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import UUID
+
+import httpx
+from pydantic import ValidationError
+
+from schema import errors
+from schema.errors import GlossariumError, Unavailable
+from schema.records import (
+    Corpus,
+    Dictionary,
+    DictionarySpec,
+    Feature,
+    FeatureSummary,
+    Label,
+    Record,
+    Run,
+    RunSpec,
+)
+from schema.wire import CorpusPage, DictionaryPage, FeaturePage, LabelPage, Problem, Readiness, RunPage
+
+R = TypeVar("R", bound=Record)
+Progress = Callable[[int, int], None]
+"""Called with the bytes sent so far and the bytes in all."""
+
+_CHUNK = 1 << 20
+_CHECK_S = 600.0  # the service checks an upload before it answers: gigabytes take minutes
+_BY_STATUS: dict[int, type[GlossariumError]] = {
+    404: errors.NotFound,
+    409: errors.Conflict,
+    413: errors.TooLarge,
+    422: errors.InvalidInput,
+    503: errors.Unavailable,
+    507: errors.StorageFull,
+}
+
+
+class Client:
+    """A connection to a Glossarium API.
+
+    Raises, from every method: the exception of `schema.errors` that the service raised, with its message; Unavailable
+    if the service does not answer.
+    """
+
+    def __init__(self, base_url: str, timeout: float = 30.0, *, transport: httpx.BaseTransport | None = None) -> None:
+        """Name the API by its URL, without `/v1`; `timeout` is in seconds and for each read or write."""
+        self.base_url = base_url.rstrip("/")
+        self._timeout_s = timeout
+        self._http = httpx.Client(base_url=self.base_url, timeout=timeout, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    # Dictionaries and corpora
+
+    def submit_dictionary(self, spec: DictionarySpec, idempotency_key: str | None = None) -> Dictionary:
+        """Submit a dictionary; unless it is of neurons, `upload_weights` comes next."""
+        return self._post("/v1/dictionaries", Dictionary, spec, idempotency_key)
+
+    def upload_weights(self, dictionary_id: UUID, path: Path, progress: Progress | None = None) -> Dictionary:
+        """Upload a safetensors file of the canonical form, streamed and with its checksum."""
+        answer = self._upload("PUT", f"/v1/dictionaries/{dictionary_id}/weights", path, progress)
+        return Dictionary.model_validate_json(answer)
+
+    def dictionaries(self) -> Iterator[Dictionary]:
+        """Yield dictionaries, newest first."""
+        for page in self._pages("/v1/dictionaries", DictionaryPage, {}):
+            yield from page.items
+
+    def dictionary(self, dictionary_id: UUID) -> Dictionary:
+        """Return a dictionary."""
+        return self._get(f"/v1/dictionaries/{dictionary_id}", Dictionary)
+
+    def delete_dictionary(self, dictionary_id: UUID) -> None:
+        """Delete a dictionary with its runs, evidence and labels."""
+        self._send("DELETE", f"/v1/dictionaries/{dictionary_id}")
+
+    def upload_corpus(self, path: Path, name: str | None = None, progress: Progress | None = None) -> Corpus:
+        """Upload a JSONL, JSONL.gz or parquet file; the same bytes under the same name are the same corpus."""
+        answer = self._upload("PUT", "/v1/corpora", path, progress, {"name": name or path.name})
+        return Corpus.model_validate_json(answer)
+
+    def corpora(self) -> Iterator[Corpus]:
+        """Yield uploaded corpora, newest first."""
+        for page in self._pages("/v1/corpora", CorpusPage, {}):
+            yield from page.items
+
+    # Runs
+
+    def submit_run(self, spec: RunSpec, idempotency_key: str | None = None) -> Run:
+        """Ask for labels."""
+        return self._post("/v1/runs", Run, spec, idempotency_key)
+
+    def run(self, run_id: UUID) -> Run:
+        """Return a run with its stages and counts."""
+        return self._get(f"/v1/runs/{run_id}", Run)
+
+    def runs(self, dictionary_id: UUID | None = None) -> Iterator[Run]:
+        """Yield runs, newest first, without their stages."""
+        for page in self._pages("/v1/runs", RunPage, {"dictionary_id": dictionary_id}):
+            yield from page.items
+
+    def cancel(self, run_id: UUID) -> Run:
+        """End a run; what is finished stays."""
+        return self._post(f"/v1/runs/{run_id}/cancel", Run)
+
+    def pause(self, run_id: UUID) -> Run:
+        """Let a run rest."""
+        return self._post(f"/v1/runs/{run_id}/pause", Run)
+
+    def resume(self, run_id: UUID) -> Run:
+        """Let a paused run go on."""
+        return self._post(f"/v1/runs/{run_id}/resume", Run)
+
+    # Features and labels
+
+    def features(self, dictionary_id: UUID, **filters: Any) -> Iterator[FeatureSummary]:
+        """Yield features, page after page. Filters are the fields of `schema.wire.FeatureQuery`."""
+        for page in self._pages(f"/v1/dictionaries/{dictionary_id}/features", FeaturePage, filters):
+            yield from page.items
+
+    def feature(self, dictionary_id: UUID, index: int) -> Feature:
+        """Return a feature with everything that is known of it."""
+        return self._get(f"/v1/dictionaries/{dictionary_id}/features/{index}", Feature)
+
+    def labels(self, dictionary_id: UUID, run_id: UUID | None = None) -> Iterator[Label]:
+        """Yield current labels with their scores, by feature; of one run's features if it is given."""
+        for page in self._pages(f"/v1/dictionaries/{dictionary_id}/labels", LabelPage, {"run_id": run_id}):
+            yield from page.items
+
+    # Health
+
+    def ready(self) -> Readiness:
+        """Return what the service has of what it needs; raises only if it does not answer at all."""
+        response = self._request("GET", "/ready")
+        if response.status_code not in (200, 503):
+            raise _error(response)
+        return self._parse(response.content, Readiness)
+
+    # How it is sent
+
+    def _get(self, path: str, record: type[R], parameters: dict[str, Any] | None = None) -> R:
+        return self._parse(self._send("GET", path, params=parameters), record)
+
+    def _post(self, path: str, record: type[R], body: Record | None = None, idempotency_key: str | None = None) -> R:
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        if body is None:
+            return self._parse(self._send("POST", path, headers=headers), record)
+        headers["Content-Type"] = "application/json"
+        return self._parse(self._send("POST", path, headers=headers, content=body.model_dump_json()), record)
+
+    def _pages(self, path: str, record: type[R], filters: dict[str, Any]) -> Iterator[R]:
+        parameters = {name: _text(value) for name, value in filters.items() if value is not None}
+        while True:
+            page = self._get(path, record, parameters)
+            yield page
+            cursor = getattr(page, "next_cursor", None)
+            if cursor is None:
+                return
+            parameters = {**parameters, "cursor": cursor}
+
+    def _upload(
+        self, method: str, path: str, file: Path, progress: Progress | None, parameters: dict[str, Any] | None = None
+    ) -> bytes:
+        with file.open("rb") as source:
+            digest = hashlib.file_digest(source, "sha256").hexdigest()
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(file.stat().st_size),
+            "X-Content-SHA256": digest,
+        }
+        patient = httpx.Timeout(self._timeout_s, read=_CHECK_S)
+        return self._send(
+            method, path, headers=headers, params=parameters, content=_chunks(file, progress), timeout=patient
+        )
+
+    def _send(self, method: str, path: str, **options: Any) -> bytes:
+        response = self._request(method, path, **options)
+        if not response.is_success:
+            raise _error(response)
+        return response.content
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.TimeoutException as exc:
+            raise Unavailable(f"the API at {self.base_url} did not answer in time; is it overloaded?") from exc
+        except httpx.TransportError as exc:
+            raise Unavailable(f"the API at {self.base_url} does not answer ({exc}); is it up?") from exc
+
+    def _parse(self, content: bytes, record: type[R]) -> R:
+        try:
+            return record.model_validate_json(content)
+        except ValidationError as exc:
+            raise GlossariumError(
+                f"the API at {self.base_url} answered with no {record.__name__}; is its version another one?"
+            ) from exc
+
+
+def _error(response: httpx.Response) -> GlossariumError:
+    """Return the exception that a response stands for."""
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        kind = _BY_STATUS.get(response.status_code, GlossariumError)
+        request = response.request
+        return kind(f"{request.method} {request.url} answered {response.status_code} without a reason")
+    kind = getattr(errors, problem.error, GlossariumError)
+    if not (isinstance(kind, type) and issubclass(kind, GlossariumError)):
+        kind = GlossariumError
+    return kind(problem.detail)
+
+
+def _text(value: Any) -> Any:
+    """Return a filter's value as httpx sends it: lists repeat the parameter."""
+    if isinstance(value, list | tuple):
+        return [str(part) for part in value]
+    return value if isinstance(value, bool) else str(value)
+
+
+def _chunks(file: Path, progress: Progress | None) -> Iterator[bytes]:
+    total, sent = file.stat().st_size, 0
+    with file.open("rb") as source:
+        while chunk := source.read(_CHUNK):
+            yield chunk
+            sent += len(chunk)
+            if progress is not None:
+                progress(sent, total)

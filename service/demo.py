@@ -1,0 +1,169 @@
+"""`glossarium demo`: the whole way, from a stack that is started to labels in a table, on a model that is at hand."""
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from schema.errors import GlossariumError
+from schema.presets import preset
+from schema.records import Description, Dictionary, DictionarySpec, Encoder, FeatureSummary, Label, Run, RunSpec, Score
+from schema.subjects import BUNDLED, BUNDLED_FACTS
+from service import progress, render
+from service.client import Client
+from service.stack import Stack
+
+LAYER = 15
+SPEC = DictionarySpec(
+    name=f"neurons of layer {LAYER}",
+    subject=BUNDLED,
+    read_site=f"mlp_hidden.{LAYER}",
+    encoder=Encoder(kind="neurons"),
+    n_features=BUNDLED_FACTS.d_mlp,
+    source="neurons",
+)
+
+
+def run_demo(data: Path, n_features: int, *, stay: bool, as_json: bool, out: Console, err: Console) -> None:
+    """Label `n_features` features and print the table; then serve until Ctrl-C if `stay`.
+
+    Raises: GlossariumError if the run did not end well, and what starting a stack raises.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the stack is ended, as on Ctrl-C
+    say = err if as_json else out
+    began = time.monotonic()
+    say.print(f"starting a stack on {data} …", markup=False, highlight=False)
+    try:
+        with Stack(data) as stack, Client(stack.api_url) as client:
+            say.print(f"up after {time.monotonic() - began:.0f} s: API docs at {stack.api_url}/docs", highlight=False)
+            dictionary, run = _label(client, n_features, say)
+            rows = _rows(client, dictionary, run)
+            if as_json:
+                out.file.write(json.dumps([_plain(*row) for row in rows], indent=2, ensure_ascii=False) + "\n")
+                out.file.flush()
+            _report(client, dictionary, run, rows, say)
+            say.print(f"{time.monotonic() - began:.0f} s in all", highlight=False)
+            if stay:
+                _point_further(stack, data, dictionary, rows, say)
+                threading.Event().wait()
+    except KeyboardInterrupt:
+        say.print("\nended; the same command finds its work again", markup=False)
+
+
+def _label(client: Client, n_features: int, console: Console) -> tuple[Dictionary, Run]:
+    """Submit the dictionary (once a data folder) and a run, and wait for its end."""
+    known = (found for found in client.dictionaries() if found.spec == SPEC)
+    dictionary = next(known, None) or client.submit_dictionary(SPEC)
+    spec = RunSpec(dictionary_id=dictionary.id, features=f"random:{n_features}:0", **preset("small"))
+    run = progress.watch(client, client.submit_run(spec).id, console)
+    if run.state != "done":
+        raise GlossariumError(f"the run ended {run.state}: {run.note or 'no reason given'}")
+    return dictionary, run
+
+
+Row = tuple[FeatureSummary, Label | None]
+
+
+def _rows(client: Client, dictionary: Dictionary, run: Run) -> list[Row]:
+    labels = {label.feature: label for label in client.labels(dictionary.id, run_id=run.id)}
+    return [(item, labels.get(item.index)) for item in client.features(dictionary.id, run_id=run.id)]
+
+
+def _plain(summary: FeatureSummary, label: Label | None) -> dict[str, Any]:
+    """Return a row as JSON; a score that is not there is null, its status says why."""
+    scores = {} if label is None else {"input": label.input, "output": label.output, "judge": label.output_llm}
+    return {
+        "index": summary.index,
+        "label": None if label is None else label.text,
+        "method": None if label is None else label.method,
+        "status": summary.status if label is None else label.status.value,
+        **{
+            f"{name}_{key}": value
+            for name in ("input", "output", "judge")
+            for key, value in _plain_score(scores.get(name)).items()
+        },
+    }
+
+
+def _plain_score(score: Score | None) -> dict[str, Any]:
+    estimate = None if score is None else score.estimate
+    return {
+        "success": None if score is None else score.success,
+        "status": None if score is None else score.status.value,
+        "value": None if estimate is None else [estimate.value, estimate.low, estimate.high],
+        "lift": None if score is None or score.lift is None else [score.lift, score.lift_low, score.lift_high],
+    }
+
+
+def _report(client: Client, dictionary: Dictionary, run: Run, rows: list[Row], console: Console) -> None:
+    console.print(_table(rows))
+    descriptions = [
+        description for summary, _ in rows for description in client.feature(dictionary.id, summary.index).descriptions
+    ]
+    console.print(_counts(descriptions))
+    console.print(_stages(run))
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table("feature", "label", "method", "status", title="labels", title_justify="left")
+    for heading in ("input", "lift [95 %]", "output", "lift [95 %]", "judge"):
+        table.add_column(heading, justify="right")
+    for summary, label in rows:
+        if label is None:
+            table.add_row(str(summary.index), "", "", summary.status)
+            continue
+        table.add_row(
+            str(summary.index),
+            Text(render.printable(label.text or "")),
+            label.method or "",
+            label.status.value,
+            _verdict(label.input),
+            render.lift(label.input),
+            _verdict(label.output),
+            render.lift(label.output),
+            _verdict(label.output_llm),
+        )
+    return table
+
+
+def _verdict(score: Score | None) -> Text:
+    """Return success and value: `yes 0.96`."""
+    if score is None or score.estimate is None:
+        return Text(render.estimate(score), "dim")
+    return Text().append_text(render.success(score.success)).append(f" {score.estimate.value:.2f}")
+
+
+def _counts(descriptions: list[Description]) -> Table:
+    counted = Counter((description.method, description.status.value) for description in descriptions)
+    table = Table("method", "status", "descriptions", title="descriptions by method and status", title_justify="left")
+    for (method, status), n in sorted(counted.items()):
+        table.add_row(method, status, str(n))
+    return table
+
+
+def _stages(run: Run) -> Table:
+    table = Table("stage", "jobs", "units", "seconds", title="seconds by stage", title_justify="left")
+    for stage in run.stages:
+        table.add_row(stage.stage, str(stage.jobs_done), str(stage.units_done), f"{stage.seconds:.1f}")
+    return table
+
+
+def _point_further(stack: Stack, data: Path, dictionary: Dictionary, rows: list[Row], console: Console) -> None:
+    name = str(dictionary.id)[:8]
+    best = next((summary.index for summary, label in rows if label is not None and label.text), rows[0][0].index)
+    lines = (
+        f"API docs: {stack.api_url}/docs",
+        f"glossarium show {name} {best} --data {data}",
+        f"glossarium features {name} --sort=-output_lift --data {data}",
+        f"glossarium run {name} --features random:100:1 --preset small --data {data}",
+        "serving until Ctrl-C",
+    )
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,119 @@
+"""What endpoints are given: the pool, the blobs, the doorbell, the tenant and the idempotency key."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Annotated, NamedTuple, TypeVar
+from uuid import UUID, uuid4
+
+import psycopg
+from fastapi import Depends, Header, Path, Request
+from psycopg_pool import ConnectionPool
+
+from schema import recipes
+from schema.blobs import Blobs
+from schema.errors import DatabaseUnavailable, NotFound
+from schema.records import Dictionary
+from schema.settings import Settings
+from schema.store import idempotency
+from schema.store.database import Connection, lend
+from service.queue import Doorbell
+
+T = TypeVar("T")
+DEFAULT_TENANT = 1
+_ATTEMPTS = 4
+_RETRIED = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+
+
+class Database:
+    """The store, one transaction at a time. Endpoints commit before they answer: no `yield` dependency does that."""
+
+    def __init__(self, pool: ConnectionPool[Connection]) -> None:
+        self._pool = pool
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Return what `work` returns, once its transaction is committed. Deadlocks are tried again.
+
+        Raises: DatabaseUnavailable if Postgres does not answer.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                with lend(self._pool) as connection:
+                    return work(connection)
+            except DatabaseUnavailable as exc:
+                if attempt == _ATTEMPTS or not isinstance(exc.__cause__, _RETRIED):
+                    raise
+            time.sleep(random.uniform(0, 0.05 * 2**attempt))  # apart, or the same two meet again
+        raise AssertionError("unreachable")
+
+
+class Services(NamedTuple):
+    """What an application holds for its whole life."""
+
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    doorbell: Doorbell
+
+
+def services(request: Request) -> Services:
+    """Return the application's services."""
+    found: Services = request.app.state.services
+    return found
+
+
+def current_tenant() -> int:
+    """Return the tenant of the request; there is only the default one so far."""
+    return DEFAULT_TENANT
+
+
+class Intent(NamedTuple):
+    """A POST that may be repeated: its key, if the caller gave one."""
+
+    tenant_id: int
+    key: str | None
+    target: str
+
+    def claim(self, connection: Connection, body: object, id_: UUID | None = None) -> tuple[UUID, bool]:
+        """Return the id of what the request makes (`id_`, or a new one), and whether it is still to be made.
+
+        Raises: Conflict if the key came with another request before.
+        """
+        fresh = id_ or uuid4()
+        if self.key is None:
+            return fresh, True
+        digest = recipes.digest({"target": self.target, "body": body})
+        first = idempotency.claim(connection, self.tenant_id, self.key, digest, fresh)
+        return first, first == fresh
+
+
+def intent(
+    request: Request,
+    tenant_id: Annotated[int, Depends(current_tenant)],
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=200,
+            description="Any text of yours. The same key with the same request does nothing twice.",
+        ),
+    ] = None,
+) -> Intent:
+    """Return what a repeated POST is recognised by."""
+    return Intent(tenant_id, idempotency_key, f"{request.method} {request.url.path}")
+
+
+def check_index(dictionary: Dictionary, index: int) -> None:
+    """Refuse an index that a dictionary does not have.
+
+    Raises: NotFound with the value and the limit.
+    """
+    n_features = dictionary.spec.n_features
+    if index >= n_features:
+        raise NotFound(f"feature {index} of dictionary {dictionary.id}; must be 0..{n_features - 1}")
+
+
+Held = Annotated[Services, Depends(services)]
+Tenant = Annotated[int, Depends(current_tenant)]
+Repeatable = Annotated[Intent, Depends(intent)]
+Index = Annotated[int, Path(ge=0, le=2**31 - 1, description="the dictionary's own index of the feature")]

@@ -1,0 +1,156 @@
+"""Errors over HTTP: every failure as `application/problem+json` (RFC 9457), and never a stack trace.
+
+The `error` member is the exception's name, so that the client can raise it again.
+"""
+
+import json
+import re
+from http import HTTPStatus
+from typing import Any
+
+import psycopg
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from schema.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    GlossariumError,
+    InvalidInput,
+    NotFound,
+    StorageFull,
+    TooLarge,
+    Unavailable,
+)
+from schema.wire import FieldProblem, Problem
+
+_log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+_RETRY_AFTER_S = 5
+_SHOWN = 200  # characters of a refused value that a message repeats
+
+STATUSES: dict[type[GlossariumError], int] = {
+    InvalidInput: 422,
+    NotFound: 404,
+    Conflict: 409,
+    TooLarge: 413,
+    Unavailable: 503,
+    StorageFull: 507,
+}
+
+
+def status_of(exc: GlossariumError) -> int:
+    """Return the HTTP status of an error; those that no request should cause are 500."""
+    return next((status for kind, status in STATUSES.items() if isinstance(exc, kind)), 500)
+
+
+def translate(exc: psycopg.Error) -> GlossariumError:
+    """Return what a database error means to a caller."""
+    match exc:
+        case psycopg.errors.DiskFull():
+            return StorageFull(f"the disk that holds the database is full; free some space and try again: {exc}")
+        case psycopg.errors.QueryCanceled():
+            return Unavailable("the database took too long over this request; ask for less, or try again")
+        case psycopg.DataError():
+            return InvalidInput(f"the database can't hold this value: {_first_line(exc)}")
+        case psycopg.IntegrityError():
+            return Conflict(f"another request changed this at the same time: {_first_line(exc)}; look again and retry")
+        case psycopg.OperationalError() | psycopg.InterfaceError():
+            return DatabaseUnavailable(f"Postgres does not answer; try again in a few seconds: {_first_line(exc)}")
+    return GlossariumError("the database refused a query of ours; the log has the details")
+
+
+def problem_response(problem: Problem) -> Response:
+    """Return a problem as a response."""
+    headers = {"Retry-After": str(_RETRY_AFTER_S)} if problem.status == 503 else None
+    return Response(problem.model_dump_json(), problem.status, headers, MEDIA_TYPE)
+
+
+def problem_of(exc: GlossariumError) -> Problem:
+    """Return an error as a problem."""
+    name = type(exc).__name__
+    return Problem(type=_type(name), title=_title(name), status=status_of(exc), detail=str(exc), error=name)
+
+
+def install(app: FastAPI) -> None:
+    """Make an application answer every failure with a problem."""
+    app.add_exception_handler(GlossariumError, _on_own)
+    app.add_exception_handler(psycopg.Error, _on_database)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+async def _on_own(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, GlossariumError)
+    problem = problem_of(exc)
+    if problem.status >= 500:
+        _log.warning("request failed", path=request.url.path, error=problem.error, detail=problem.detail)
+    return problem_response(problem)
+
+
+async def _on_database(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, psycopg.Error)
+    own = translate(exc)
+    if status_of(own) == 500:
+        _log.error("database error", path=request.url.path, exc_info=exc)
+    return await _on_own(request, own)
+
+
+async def _on_validation(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, RequestValidationError)
+    fields = tuple(FieldProblem(field=_field(error["loc"]), message=_message(error)) for error in exc.errors())
+    detail = "; ".join(f"{field.field}: {field.message}" for field in fields)
+    name = InvalidInput.__name__
+    return problem_response(
+        Problem(type=_type(name), title=_title(name), status=422, detail=detail, error=name, errors=fields)
+    )
+
+
+async def _on_http(_request: Request, exc: Exception) -> Response:
+    """Return a problem for what the framework refuses: no such path, no such method."""
+    assert isinstance(exc, HTTPException)
+    name = {404: "NotFound", 413: "TooLarge"}.get(exc.status_code, "InvalidInput")
+    title = HTTPStatus(exc.status_code).phrase
+    problem = Problem(type="about:blank", title=title, status=exc.status_code, detail=str(exc.detail), error=name)
+    response = problem_response(problem)
+    response.headers.update(exc.headers or {})
+    return response
+
+
+async def _on_unexpected(request: Request, exc: Exception) -> Response:
+    _log.error("unexpected error", path=request.url.path, exc_info=exc)
+    detail = "an error that should not happen; the service's log has the details"
+    title = HTTPStatus.INTERNAL_SERVER_ERROR.phrase
+    return problem_response(
+        Problem(type="about:blank", title=title, status=500, detail=detail, error="GlossariumError")
+    )
+
+
+def _type(name: str) -> str:
+    return "urn:glossarium:problem:" + re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
+
+
+def _title(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
+
+
+def _field(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in loc)
+
+
+def _message(error: dict[str, Any]) -> str:
+    """Return pydantic's message with the value that it is about, cut short."""
+    value = error.get("input")
+    if tuple(error["loc"]) == ("body",) and isinstance(value, bytes):
+        return "must be a JSON object, sent with Content-Type: application/json"
+    if error["type"] in ("missing", "json_invalid") or value is None or isinstance(value, dict | list | bytes):
+        return str(error["msg"])
+    return f"{error['msg']}, and not {json.dumps(value, default=str)[:_SHOWN]}"
+
+
+def _first_line(exc: psycopg.Error) -> str:
+    return str(exc).partition("\n")[0]

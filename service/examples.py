@@ -1,0 +1,278 @@
+"""Examples for the API's documentation, and how they are attached. A test holds each against its record."""
+
+from typing import Any
+
+from schema.wire import Problem
+
+Example = dict[str, Any]
+
+_DICTIONARY_ID = "0b6f5a58-3d5c-4b0b-9a37-0d4f2f6f3c11"
+_RUN_ID = "7c1d9be4-52d8-4d0c-8d07-5a1d3f8a9e20"
+_CORPUS_ID = "e0c7f1aa-8a43-4c5e-b1de-6a2f4b7c9d55"
+_RECIPE = "3b1f0a6d5c2e4978b6a1d0c3f2e5948776655443322110ffeeddccbbaa998877"
+_AT = "2026-02-03T10:15:00Z"
+_LATER = "2026-02-03T10:17:42Z"
+
+HEALTH: Example = {"status": "ok"}
+READY: Example = {
+    "ready": True,
+    "database": {"ok": True, "reason": None},
+    "migrations": {"ok": True, "reason": None},
+    "redis": {"ok": True, "reason": None},
+}
+NOT_READY: Example = {
+    "ready": False,
+    "database": {"ok": False, "reason": "Postgres does not answer; try again in a few seconds"},
+    "migrations": {"ok": False, "reason": "not known while the database is away"},
+    "redis": {"ok": True, "reason": None},
+}
+
+NEURONS_SPEC: Example = {
+    "name": "MLP neurons of layer 15",
+    "subject": "bundled:smollm2-135m-instruct",
+    "read_site": "mlp_hidden.15",
+    "encoder": {"kind": "neurons"},
+    "n_features": 1536,
+}
+SAE_SPEC: Example = {
+    "name": "top-k autoencoder, residual of layer 14",
+    "subject": "bundled:smollm2-135m-instruct",
+    "read_site": "resid_post.14",
+    "encoder": {"kind": "topk", "k": 32, "subtract_b_dec": True},
+    "n_features": 4096,
+    "source": "saelens",
+}
+DICTIONARY_SPECS: Example = {
+    "neurons": {"summary": "MLP neurons: no weights to upload", "value": NEURONS_SPEC},
+    "autoencoder": {"summary": "A sparse autoencoder: weights follow", "value": SAE_SPEC},
+}
+DICTIONARY: Example = {
+    "id": _DICTIONARY_ID,
+    "spec": {**NEURONS_SPEC, "revision": None, "write_site": None, "source": "glossarium"},
+    "state": "ready",
+    "weights_sha256": None,
+    "digest": "9f2c1d7e4a6b8035c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f4a5b6c7d8",
+    "error": None,
+    "created_at": _AT,
+}
+DICTIONARY_WITH_WEIGHTS: Example = {
+    **DICTIONARY,
+    "spec": {**SAE_SPEC, "revision": None, "write_site": None},
+    "weights_sha256": "5d41402abc4b2a76b9719d911017c5925d41402abc4b2a76b9719d911017c592",
+}
+CORPUS: Example = {
+    "id": _CORPUS_ID,
+    "name": "support mails",
+    "sha256": "c3ab8ff13720e8ad9047dd39466b3c8974e592c2fa383d4a3960714caef0c4f2",
+    "n_bytes": 1_284_112,
+    "created_at": _AT,
+}
+
+RUN_SPEC: Example = {
+    "dictionary_id": _DICTIONARY_ID,
+    "features": "random:24:0",
+    "methods": ["lexical", "max_activating", "vocabulary", "combined"],
+    "evaluations": ["input", "output", "free"],
+}
+RUN_SPECS: Example = {
+    "sample": {"summary": "24 features drawn with seed 0", "value": RUN_SPEC},
+    "list": {
+        "summary": "Some features, on an uploaded corpus",
+        "value": {"dictionary_id": _DICTIONARY_ID, "features": "0-9,12,400-420", "corpus": _CORPUS_ID},
+    },
+    "no LLM": {
+        "summary": "Every feature that fires, without an LLM",
+        "value": {
+            "dictionary_id": _DICTIONARY_ID,
+            "features": "alive",
+            "methods": ["lexical"],
+            "evaluations": ["output", "free"],
+            "llm": "none",
+        },
+    },
+}
+RUN: Example = {
+    "id": _RUN_ID,
+    "dictionary_id": _DICTIONARY_ID,
+    "spec": RUN_SPEC,
+    "state": "running",
+    "note": None,
+    "created_at": _AT,
+    "started_at": _AT,
+    "finished_at": None,
+    "n_features": 24,
+    "stages": [
+        {
+            "stage": "exemplars",
+            "jobs": 2,
+            "jobs_done": 2,
+            "units": 2,
+            "units_done": 2,
+            "dead": 0,
+            "seconds": 41.7,
+            "first_started_at": _AT,
+            "last_finished_at": _LATER,
+        }
+    ],
+    "counts": [{"method": "combined", "status": "ok", "n": 7}, {"method": None, "status": "unlabelled", "n": 17}],
+}
+PAUSED_RUN: Example = {**RUN, "state": "paused"}
+CANCELLED_RUN: Example = {**RUN, "state": "cancelled", "finished_at": _LATER}
+
+INPUT_SCORE: Example = {
+    "feature": 412,
+    "kind": "input",
+    "description_id": 9001,
+    "method": "combined",
+    "status": "ok",
+    "estimate": {"value": 0.92, "low": 0.8, "high": 1.0, "n": 10},
+    "control": {"value": 0.51, "low": 0.44, "high": 0.58, "n": 200},
+    "lift": 0.41,
+    "lift_low": 0.27,
+    "lift_high": 0.52,
+    "success": True,
+    "recipe": _RECIPE,
+}
+OUTPUT_SCORE: Example = {
+    **INPUT_SCORE,
+    "kind": "output",
+    "estimate": {"value": 0.7, "low": 0.48, "high": 0.86, "n": 20},
+    "control": {"value": 0.33, "low": 0.16, "high": 0.55, "n": 20},
+    "lift": 0.37,
+    "lift_low": 0.1,
+    "lift_high": 0.6,
+}
+LABEL: Example = {
+    "feature": 412,
+    "text": "Fires on the names of rivers and makes the text go on about boats and bridges.",
+    "status": "ok",
+    "method": "combined",
+    "description_id": 9001,
+    "author": "glossarium",
+    "input": INPUT_SCORE,
+    "output": OUTPUT_SCORE,
+    "best_input": "Names of rivers.",
+    "best_output": "Text about boats and bridges.",
+    "run_id": _RUN_ID,
+    "created_at": _LATER,
+}
+FEATURE_SUMMARY: Example = {
+    "index": 412,
+    "status": "ok",
+    "label": LABEL["text"],
+    "method": "combined",
+    "density": 0.0098,
+    "max_activation": 6.31,
+    "input_success": True,
+    "input_value": 0.92,
+    "input_lift": 0.41,
+    "output_success": True,
+    "output_value": 0.7,
+    "output_lift": 0.37,
+}
+_TOKENS: Example = {"ids": [5022, 8790], "tokens": [" river", " boat"], "values": [4.2, 3.9]}
+_WINDOW: Example = {
+    "document": 17,
+    "position": 41,
+    "peak": 3,
+    "key": 7281930,
+    "tokens": ["They", " crossed", " the", " Dan", "ube"],
+    "activations": [0.0, 0.1, 0.4, 6.31, 2.2],
+}
+_HALF: Example = {"top": [_WINDOW], "uniform": [_WINDOW], "weighted": [], "silent": [], "hard_negatives": []}
+_CURVE: list[Example] = [{"r": 0.02, "alpha": 1.1, "kl_nats": 0.001}, {"r": 0.4, "alpha": 22.0, "kl_nats": 0.5}]
+_STEERED: list[Example] = [
+    {"target_kl_nats": 0.5, "prompt": "I think that", "text": " the river is best seen from the bridge"}
+]
+FEATURE: Example = {
+    "summary": FEATURE_SUMMARY,
+    "label": LABEL,
+    "exemplars": {
+        "n_tokens": 31_204,
+        "n_firing": 306,
+        "threshold": 1.7,
+        "sum": 812.5,
+        "max": 6.31,
+        "histogram_edges": [1.7, 2.0, 2.4],
+        "histogram": [204, 102],
+        "describe": _HALF,
+        "score": _HALF,
+    },
+    "vocabulary": {
+        "promoted": _TOKENS,
+        "suppressed": _TOKENS,
+        "neighbours": [88, 1201],
+        "cosines": [0.41, 0.38],
+        "centred": True,
+    },
+    "token_change": {
+        "amplified_raised": _TOKENS,
+        "amplified_lowered": _TOKENS,
+        "suppressed_raised": _TOKENS,
+        "suppressed_lowered": _TOKENS,
+        "strength_amplified": 22.0,
+        "strength_suppressed": -25.5,
+        "n_contexts": 32,
+        "n_positions": 1024,
+    },
+    "calibration": {
+        "residual_norm": 55.2,
+        "amplified": _CURVE,
+        "suppressed": _CURVE,
+        "targets": [{"target_kl_nats": 0.5, "alpha": 22.0, "r": 0.4, "achieved_kl_nats": 0.51, "reached": True}],
+    },
+    "steered_texts": {"describe": _STEERED, "score": _STEERED},
+    "descriptions": [
+        {
+            "id": 9001,
+            "feature": 412,
+            "method": "combined",
+            "status": "ok",
+            "text": LABEL["text"],
+            "trigger": "names of rivers",
+            "effect": "text about boats and bridges",
+            "prompt_id": "describe/combined.v1",
+            "model": "smollm2-135m-instruct",
+            "parameters": {"temperature": 0.0},
+            "prompt_tokens": 611,
+            "cached_tokens": 380,
+            "completion_tokens": 42,
+            "recipe": _RECIPE,
+            "created_at": _LATER,
+        }
+    ],
+    "scores": [INPUT_SCORE, OUTPUT_SCORE],
+    "provenance": {
+        "exemplars": {"recipe": _RECIPE, "document": {"corpus": CORPUS["sha256"], "seed": 0, "method_version": 1}}
+    },
+}
+PROBLEM: Example = {
+    "type": "urn:glossarium:problem:unknown-site",
+    "title": "Unknown site",
+    "status": 422,
+    "detail": "layer=99; bundled:smollm2-135m-instruct has 0..29",
+    "error": "UnknownSite",
+    "errors": [],
+}
+PROBLEMS: dict[int | str, Example] = {
+    "default": {
+        "model": Problem,
+        "description": "What is wrong: the value, the limit and what to do (RFC 9457)",
+        "content": {"application/problem+json": {"example": PROBLEM}},
+    }
+}
+
+
+def page(item: Example) -> Example:
+    """Return a page that holds an example."""
+    return {"items": [item], "next_cursor": None}
+
+
+def ok(example: Any) -> dict[int | str, Example]:
+    """Return the documentation of a 200 with this body."""
+    return {200: {"content": {"application/json": {"example": example}}}}
+
+
+def created(example: Any) -> dict[int | str, Example]:
+    """Return the documentation of a 201 with this body."""
+    return {201: {"content": {"application/json": {"example": example}}}}

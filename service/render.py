@@ -1,0 +1,211 @@
+"""Records as a person reads them in a terminal. Values in, rich renderables out; asks nobody for anything."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from schema.records import (
+    Calibration,
+    CurvePoint,
+    Description,
+    Dictionary,
+    Exemplars,
+    Feature,
+    FeatureSummary,
+    Run,
+    Score,
+    SteeredText,
+    TokenList,
+    Window,
+)
+
+_BARS = "▁▂▃▄▅▆▇█"
+_SHADES = ("on grey23", "on dark_green", "on green4", "on green3")
+
+
+def printable(text: str) -> str:
+    """Return text that can't move the cursor, ring the bell or break a line: it comes from corpora and LLMs."""
+    return "".join(char if char.isprintable() else "⏎" if char == "\n" else "·" for char in text)
+
+
+def dictionary_line(dictionary: Dictionary) -> str:
+    """Return a dictionary in one line."""
+    spec = dictionary.spec
+    return (
+        f"{dictionary.id}  {spec.name}  {spec.n_features} features of {spec.subject} at {spec.read_site} "
+        f"({spec.encoder.kind}, {dictionary.state})"
+    )
+
+
+def runs_table(runs: Iterable[Run]) -> Table:
+    """Return runs as a table."""
+    table = Table("run", "dictionary", "state", "features", "created", "note")
+    for run in runs:
+        created = run.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
+        chosen = run.spec.features if run.n_features is None else f"{run.spec.features} ({run.n_features})"
+        note = printable(run.note or "")
+        table.add_row(str(run.id), str(run.dictionary_id)[:8], run.state, Text(chosen), created, Text(note))
+    return table
+
+
+def features_table(features: Iterable[FeatureSummary]) -> Table:
+    """Return a list of features as a table."""
+    table = Table("feature", "label", "method", "status", "density", "input", "lift", "output", "lift")
+    for column in table.columns[4:]:
+        column.justify = "right"
+    for item in features:
+        table.add_row(
+            str(item.index),
+            Text(printable(item.label or "")),
+            item.method or "",
+            item.status,
+            _number(item.density, ".2%"),
+            success(item.input_success),
+            _number(item.input_lift, "+.2f"),
+            success(item.output_success),
+            _number(item.output_lift, "+.2f"),
+        )
+    return table
+
+
+def feature(shown: Feature, *, n_exemplars: int = 8, n_tokens: int = 12) -> Group:
+    """Return everything about a feature, most telling first."""
+    parts: list[RenderableType] = [_label(shown)]
+    if shown.exemplars is not None:
+        parts.append(_exemplars(shown.exemplars, n_exemplars))
+    if shown.vocabulary is not None:
+        lists = {"promoted": shown.vocabulary.promoted, "suppressed": shown.vocabulary.suppressed}
+        parts.append(_token_lists("vocabulary projection of the write direction", lists, n_tokens))
+    if shown.token_change is not None:
+        change = shown.token_change
+        lists = {
+            "amplified: raised": change.amplified_raised,
+            "amplified: lowered": change.amplified_lowered,
+            "suppressed: raised": change.suppressed_raised,
+            "suppressed: lowered": change.suppressed_lowered,
+        }
+        parts.append(_token_lists("change of next-token logits under intervention", lists, n_tokens))
+    if shown.calibration is not None:
+        parts.append(_calibration(shown.calibration))
+    if shown.steered_texts is not None:
+        parts.append(_steered(shown.steered_texts.describe))
+    parts.append(_descriptions(shown.descriptions, shown.scores))
+    return Group(*parts)
+
+
+def success(value: bool | None) -> Text:
+    """Return a yes or no, or a dash where there is neither."""
+    return Text("–", "dim") if value is None else Text("yes", "green") if value else Text("no", "red")
+
+
+def lift(score: Score | None) -> str:
+    """Return a score's lift with its interval, or why there is none."""
+    if score is None:
+        return "–"
+    if score.lift is None:
+        return score.status.value
+    if score.lift_low is None or score.lift_high is None:
+        return f"{score.lift:+.2f}"
+    return f"{score.lift:+.2f} [{score.lift_low:+.2f}, {score.lift_high:+.2f}]"
+
+
+def estimate(score: Score | None) -> str:
+    """Return a score's value, or why there is none."""
+    return "–" if score is None else f"{score.estimate.value:.2f}" if score.estimate else score.status.value
+
+
+def _label(shown: Feature) -> Panel:
+    label, summary = shown.label, shown.summary
+    if label is None:
+        return Panel(Text("no label yet", "dim"), title=f"feature {summary.index}", title_align="left")
+    body = Text().append(printable(label.text or label.status.value), "bold")
+    body.append(f"\n{label.method or 'no method'} · {label.status.value} · by {label.author}", "dim")
+    for name, score in (("input", label.input), ("output", label.output), ("output, LLM judge", label.output_llm)):
+        if score is not None:
+            verdict = "" if score.success is None else " · success" if score.success else " · no success"
+            body.append(f"\n{name}: {estimate(score)}, lift {lift(score)}{verdict}")
+    return Panel(body, title=f"feature {summary.index}", title_align="left")
+
+
+def _exemplars(exemplars: Exemplars, limit: int) -> Panel:
+    facts = (
+        f"fires on {exemplars.n_firing:,} of {exemplars.n_tokens:,} tokens ({exemplars.density:.3%}), "
+        f"above {exemplars.threshold:.3g}, at most {exemplars.max:.3g}"
+    )
+    lines = [Text(facts, "dim"), *(_window(window, exemplars.threshold) for window in exemplars.describe.top[:limit])]
+    return Panel(Group(*lines), title="strongest contexts", title_align="left")
+
+
+def _window(window: Window, threshold: float) -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis").append(f"{window.maximum:8.3g}  ", "dim")
+    strongest = max(window.maximum - threshold, 1e-9)
+    for token, activation in zip(window.tokens, window.activations, strict=True):
+        share = (activation - threshold) / strongest
+        shade = _SHADES[min(int(share * len(_SHADES)), len(_SHADES) - 1)] if activation > threshold else ""
+        line.append(printable(token), f"bold {shade}" if shade else "")
+    return line
+
+
+def _token_lists(title: str, lists: dict[str, TokenList], limit: int) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    for name, tokens in lists.items():
+        pairs = zip(tokens.tokens[:limit], tokens.values[:limit], strict=True)
+        table.add_row(name, Text("  ".join(f"{printable(token)!r} {value:+.1f}" for token, value in pairs)))
+    return table
+
+
+def _calibration(calibration: Calibration) -> Table:
+    table = Table(title="strength against effect (KL, nats)", title_justify="left", show_header=False, box=None)
+    for name, curve in (("amplified", calibration.amplified), ("suppressed", calibration.suppressed)):
+        if curve:
+            ends = f"r {curve[0].r:.2g}…{curve[-1].r:.2g}, KL {curve[0].kl_nats:.2g}…{curve[-1].kl_nats:.2g}"
+            table.add_row(name, _sparkline(curve), ends)
+    reached = [
+        f"{target.target_kl_nats:+g}: {'α=' + format(target.alpha, '.3g') if target.reached else 'not reached'}"
+        for target in calibration.targets
+    ]
+    table.add_row("targets", "", "  ".join(reached))
+    return table
+
+
+def _sparkline(curve: Sequence[CurvePoint]) -> str:
+    top = max(point.kl_nats for point in curve) or 1.0
+    return "".join(_BARS[min(int(max(point.kl_nats, 0.0) / top * len(_BARS)), len(_BARS) - 1)] for point in curve)
+
+
+def _steered(texts: Sequence[SteeredText]) -> Table:
+    table = Table(title="texts written under intervention", title_justify="left", show_header=False, box=None)
+    for text in sorted(texts, key=lambda item: -item.target_kl_nats):
+        said = Text().append(printable(text.prompt), "dim").append(printable(text.text))
+        table.add_row(f"{text.target_kl_nats:+.2f}", said)
+    return table
+
+
+def _descriptions(descriptions: Sequence[Description], scores: Sequence[Score]) -> Table:
+    by_description: dict[int | None, dict[str, Score]] = {}
+    for score in scores:
+        by_description.setdefault(score.description_id, {})[score.kind] = score
+    table = Table(title="descriptions", title_justify="left")
+    for heading in ("method", "status", "description", "input", "lift", "output", "lift", "judge"):
+        table.add_column(heading)
+    for description in descriptions:
+        found = by_description.get(description.id, {})
+        said = description.text or description.reason or ""
+        table.add_row(
+            description.method,
+            description.status.value,
+            Text(printable(said)),
+            estimate(found.get("input")),
+            lift(found.get("input")),
+            estimate(found.get("output")),
+            lift(found.get("output")),
+            estimate(found.get("output_llm")),
+        )
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

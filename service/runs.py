@@ -1,0 +1,150 @@
+"""Runs over HTTP: submit, follow, cancel, pause, resume."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, BackgroundTasks, Body, Query, Response
+
+from schema import graph
+from schema.errors import Conflict, InvalidInput
+from schema.records import Run, RunSpec
+from schema.selection import parse_selection
+from schema.store import dictionaries, runs
+from schema.store.database import Connection
+from schema.wire import LabelPage, LabelQuery, PageQuery, RunPage, RunQuery
+from service import corpora, examples, labels
+from service.cursors import NEWEST, Pager
+from service.deps import Held, Repeatable, Services, Tenant
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"], responses=examples.PROBLEMS)
+PROFILES = ("default", "none")
+
+
+@router.post("", status_code=201, responses=examples.created(examples.RUN))
+def submit_run(
+    spec: Annotated[RunSpec, Body(openapi_examples=examples.RUN_SPECS)],
+    held: Held,
+    tenant_id: Tenant,
+    intent: Repeatable,
+    response: Response,
+    background: BackgroundTasks,
+) -> Run:
+    """Ask for labels. The run and its first jobs are stored at once; workers take it from there."""
+    check_spec(spec)
+
+    def work(connection: Connection) -> runs.Submitted:
+        id_, fresh = intent.claim(connection, spec.model_dump(mode="json"))
+        if fresh:
+            return _submit(connection, tenant_id, id_, spec, held)
+        return runs.Submitted(runs.report(connection, tenant_id, id_), [])
+
+    submitted = held.database.run(work)
+    background.add_task(held.doorbell.ring, submitted.queues)
+    response.headers["Location"] = f"{router.prefix}/{submitted.run.id}"
+    return submitted.run
+
+
+@router.get("", responses=examples.ok(examples.page(examples.RUN)))
+def list_runs(query: Annotated[RunQuery, Query()], held: Held, tenant_id: Tenant) -> RunPage:
+    """List runs, newest first, without their stages."""
+    pager = Pager(["runs", query.dictionary_id], NEWEST, query.cursor)
+    found = held.database.run(
+        lambda connection: runs.page(
+            connection, tenant_id, dictionary_id=query.dictionary_id, after=pager.after, limit=query.limit + 1
+        )
+    )
+    return RunPage(**pager.cut(found, query.limit, lambda row: (row.created_at, row.id))._asdict())
+
+
+@router.get("/{run_id}", responses=examples.ok(examples.RUN))
+def get_run(run_id: UUID, held: Held, tenant_id: Tenant) -> Run:
+    """Follow a run: how far each stage is, its seconds, and the features by method and status."""
+    return held.database.run(lambda connection: runs.report(connection, tenant_id, run_id))
+
+
+@router.get("/{run_id}/labels", responses=examples.ok(examples.page(examples.LABEL)))
+def list_run_labels(run_id: UUID, query: Annotated[PageQuery, Query()], held: Held, tenant_id: Tenant) -> LabelPage:
+    """List the current labels of the features that a run selected, by feature."""
+
+    def work(connection: Connection) -> LabelPage:
+        dictionary_id = runs.get(connection, tenant_id, run_id).dictionary_id
+        whole = LabelQuery(limit=query.limit, cursor=query.cursor, run_id=run_id)
+        return labels.read_page(connection, dictionary_id, whole)
+
+    return held.database.run(work)
+
+
+@router.post("/{run_id}/cancel", responses=examples.ok(examples.CANCELLED_RUN))
+def cancel_run(run_id: UUID, held: Held, tenant_id: Tenant, intent: Repeatable) -> Run:
+    """End a run. What is finished stays; jobs that are under way end at their next heartbeat."""
+    return _change(held, tenant_id, run_id, intent, "cancelled")
+
+
+@router.post("/{run_id}/pause", responses=examples.ok(examples.PAUSED_RUN))
+def pause_run(run_id: UUID, held: Held, tenant_id: Tenant, intent: Repeatable) -> Run:
+    """Let a run rest: no job of it is started until it is resumed."""
+    return _change(held, tenant_id, run_id, intent, "paused")
+
+
+@router.post("/{run_id}/resume", responses=examples.ok(examples.RUN))
+def resume_run(run_id: UUID, held: Held, tenant_id: Tenant, intent: Repeatable, background: BackgroundTasks) -> Run:
+    """Let a paused run go on."""
+    run = _change(held, tenant_id, run_id, intent, "running")
+    background.add_task(held.doorbell.ring, held.database.run(lambda connection: runs.ready_queues(connection, run_id)))
+    return run
+
+
+def check_spec(spec: RunSpec) -> None:
+    """Refuse a run that makes no sense whatever its dictionary is.
+
+    Raises: InvalidInput, with the value and the limit.
+    """
+    if spec.llm not in PROFILES:
+        raise InvalidInput(f"llm={spec.llm!r}; this installation has the profiles {', '.join(PROFILES)}")
+    for name, values in (("methods", spec.methods), ("evaluations", spec.evaluations)):
+        _refuse_repeats(name, values)
+    for name, targets in (("kl_targets", spec.options.kl_targets), ("judge_targets", spec.options.judge_targets)):
+        wrong = [target for target in targets if not (math.isfinite(target) and target > 0)]
+        if wrong or not targets:
+            raise InvalidInput(f"options.{name}={list(targets)}; must be one or more numbers above 0 nats, sign apart")
+    missing = sorted(set(spec.options.judge_targets) - set(spec.options.kl_targets))
+    if missing:
+        steered = list(spec.options.kl_targets)
+        raise InvalidInput(f"options.judge_targets={missing} are not steered; must be among {steered}")
+
+
+def _refuse_repeats(name: str, values: Sequence[str]) -> None:
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated:
+        raise InvalidInput(f"{name}={list(values)} names {', '.join(repeated)} more than once; name each once")
+
+
+def _submit(connection: Connection, tenant_id: int, id_: UUID, spec: RunSpec, held: Services) -> runs.Submitted:
+    dictionary = dictionaries.get(connection, tenant_id, spec.dictionary_id)
+    if dictionary.state != "ready":
+        what = dictionary.error or "PUT its weights first"
+        raise Conflict(f"dictionary {dictionary.id} is {dictionary.state} and not ready; {what}")
+    selection = parse_selection(spec.features, dictionary.spec.n_features)
+    n_bytes = corpora.n_bytes_of(connection, tenant_id, spec.corpus, held)
+    return runs.submit(
+        connection,
+        tenant_id,
+        id_,
+        spec,
+        n_features=None if selection.indices is None else len(selection.indices),
+        n_shards=graph.shards_of(n_bytes),
+    )
+
+
+def _change(
+    held: Services, tenant_id: int, run_id: UUID, intent: Repeatable, state: Literal["cancelled", "paused", "running"]
+) -> Run:
+    def work(connection: Connection) -> Run:
+        _, fresh = intent.claim(connection, None)
+        if fresh:
+            runs.set_state(connection, tenant_id, run_id, state)
+        return runs.report(connection, tenant_id, run_id)
+
+    return held.database.run(work)

@@ -1,0 +1,318 @@
+"""The only fake of the suite: an OpenAI-compatible server that answers by rules, from the prompt's words alone.
+
+It knows nothing of what was planted. A describer names the marked and the promoted tokens that it was shown; a writer
+makes sentences of the words that the description quotes; a judge counts the description's words in each set; an
+embedding is a bag of hashed words. So whatever these calls achieve came through the evidence and the prompts.
+
+    with LLMServer() as server:
+        settings = Settings(llm_base_url=server.base_url, embeddings_base_url=server.base_url)
+        server.mode = "down"
+
+It can also misbehave, in every way that has been seen: see `Mode`.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal, NamedTuple, Self
+
+from workers.endpoint import close_clients
+
+Mode = Literal[
+    "ok",
+    "down",  # connections are closed at once
+    "rate_limited",  # 429 with Retry-After
+    "no_credit",  # 429 with the code insufficient_quota
+    "unauthorized",
+    "error",  # 500
+    "hang",  # accepts and says nothing
+    "refuse",
+    "nonsense",  # prose without JSON
+    "wrong_shape",  # JSON of another form
+    "truncated",  # half a JSON object, finish_reason length
+    "whitespace",  # a whitespace flood
+    "flood",  # a 50 MB body
+    "html",  # 200 with a web page
+    "markup",  # the asked JSON, with HTML in it
+    "no_schema",  # 400 where a response format is asked
+]
+DIMENSIONS = 512
+FLOOD_BYTES = 50_000_000
+N_NEUTRAL_WORDS = 40
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_DATA = re.compile(r"^<data (\w+)>\n(.*?)\n</data \1>$", re.MULTILINE | re.DOTALL)
+
+
+class Request(NamedTuple):
+    """What a client asked."""
+
+    path: str
+    body: dict[str, Any]
+
+
+class LLMServer:
+    """A server on a free loopback port, for as long as the context lasts.
+
+    mode:           how it (mis)behaves; may be set at any time.
+    misbehave:      if given, the mode holds only for requests whose number (0, 1, …) it accepts.
+    retry_after_s:  sent with `rate_limited`.
+    requests:       everything that was asked, in order of arrival.
+    """
+
+    def __init__(
+        self, mode: Mode = "ok", *, misbehave: Callable[[int], bool] | None = None, retry_after_s: float = 0.0
+    ) -> None:
+        self.mode: Mode = mode
+        self.misbehave = misbehave
+        self.retry_after_s = retry_after_s
+        self.requests: list[Request] = []
+        self.closing = threading.Event()
+        self._lock = threading.Lock()
+        self._http = _Server(("127.0.0.1", 0), _Handler)
+        self._http.owner = self
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+
+    @property
+    def base_url(self) -> str:
+        """Return the URL to give to a client."""
+        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    @property
+    def chats(self) -> list[Request]:
+        """Return the requests for a chat completion."""
+        return [request for request in self.requests if request.path.endswith("/chat/completions")]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+        close_clients()
+
+    def arrived(self, request: Request) -> Mode:
+        """Count a request and return how to treat it."""
+        with self._lock:
+            number = len(self.requests)
+            self.requests.append(request)
+        return self.mode if self.misbehave is None or self.misbehave(number) else "ok"
+
+
+# ---------------------------------------------------------------------------------------------------------- answers
+
+
+def answer(messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str:
+    """Return the reply to a chat: what is asked is told from the schema, else from the system turn."""
+    user = next(m["content"] for m in reversed(messages) if m["role"] == "user" and _DATA.search(m["content"]))
+    system = messages[0]["content"]
+    fields = set(schema["properties"]) if schema else set(re.findall(r'"(trigger|activating|choice)"', system))
+    if "trigger" in fields:
+        return json.dumps(describe(user), ensure_ascii=False)
+    if "activating" in fields:
+        n = int(re.findall(r"(\d+) activating", user)[-1])
+        return json.dumps(write(user, " ".join(m["content"] for m in messages[:-1]), n), ensure_ascii=False)
+    return json.dumps(judge(user), ensure_ascii=False)
+
+
+def describe(user: str) -> dict[str, str]:
+    """Return the marked tokens as the trigger, the promoted ones (else the strengthened texts' words) as the effect."""
+    lines = [line for block in _blocks(user) for line in block]
+    marked = [m for line in lines if isinstance(line, list) for m in re.findall(r"<<(.*?)>>", line[1])]
+    objects = [line for line in lines if isinstance(line, dict)]
+    promoted = [t for o in objects for key in ("more likely", "strengthened, rose") for t in o.get(key, [])]
+    normal = {w for o in objects for w in words(o.get("normal", ""))}
+    steered = [w for o in objects for w in words(o.get("strengthened", "")) if w not in normal]
+    trigger, effect = _most(words(" ".join(marked))), _first(words(" ".join(promoted))) or _most(steered)
+    if not trigger and not effect:
+        return {"trigger": "", "effect": "", "summary": "No clear pattern."}
+    return {"trigger": _quoted(trigger), "effect": _quoted(effect), "summary": _summary(trigger, effect)}
+
+
+def write(user: str, rest: str, n: int) -> dict[str, list[str]]:
+    """Return sentences with the description's trigger words, and sentences of words that it does not hold."""
+    description = str(_blocks(user)[0][0])
+    trigger, _, effect = description.partition("; then ")
+    wanted = re.findall(r'"([^"]+)"', trigger) or re.findall(r'"([^"]+)"', effect) or list(words(description)) or ["it"]
+    others = [w for w in dict.fromkeys(words(rest)) if w not in set(words(description))][:N_NEUTRAL_WORDS]
+    return {
+        "activating": [f"The {wanted[i % len(wanted)]} and a {wanted[(i + 1) % len(wanted)]} {i}." for i in range(n)],
+        "neutral": [f"The {others[i % len(others)]} of {others[-1 - i % len(others)]} {i}." for i in range(n)],
+    }
+
+
+def judge(user: str) -> dict[str, str]:
+    """Return the set that holds most of the description's words; ties go to the first."""
+    *sets, description = _blocks(user)
+    wanted = set(words(str(description[0])))
+    counts = [sum(word in wanted for word in words(" ".join(map(str, texts[0])))) for texts in sets]
+    best = max(range(len(sets)), key=lambda i: counts[i])
+    return {"reason": f"It holds {counts[best]} of the words.", "choice": "ABC"[best]}
+
+
+def embedding(text: str) -> list[float]:
+    """Return a bag of hashed words: cosines of texts tell how many words they share."""
+    vector = [0.0] * DIMENSIONS
+    for word in words(text):
+        digest = hashlib.sha256(word.encode()).digest()
+        vector[int.from_bytes(digest[:4]) % DIMENSIONS] += 1.0 if digest[4] % 2 else -1.0
+    return vector
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text, without case."""
+    return [word.casefold() for word in _WORD.findall(text)]
+
+
+def _blocks(user: str) -> list[list[Any]]:
+    """Return the quoted blocks of a turn, each as its JSON lines."""
+    return [[json.loads(line) for line in found.group(2).splitlines()] for found in _DATA.finditer(user)]
+
+
+def _first(found: list[str], n: int = 6) -> list[str]:
+    return list(dict.fromkeys(found))[:n]
+
+
+def _most(found: list[str], n: int = 4) -> list[str]:
+    """Return the most frequent words; of equals the first."""
+    return sorted(dict.fromkeys(found), key=lambda word: -found.count(word))[:n]
+
+
+def _quoted(found: list[str]) -> str:
+    return ", ".join(f'"{word}"' for word in found)[:160]
+
+
+def _summary(trigger: list[str], effect: list[str]) -> str:
+    fires = f"fires on {_quoted(trigger)}" if trigger else "fires on an unknown trigger"
+    return (f"{fires}; then promotes {_quoted(effect)}" if effect else fires)[:240]
+
+
+# ------------------------------------------------------------------------------------------------------------ HTTP
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    owner: LLMServer
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay silent: clients that hang up are part of the tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        self._send(200, {"object": "list", "data": [{"id": "rules", "object": "model"}], "status": "ok"})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        mode = self.server.owner.arrived(Request(self.path, body))
+        if mode == "down":
+            self._hang_up()
+        elif mode == "hang":
+            self.server.owner.closing.wait(600)
+            self._hang_up()
+        elif mode in _FAILURES:
+            status, error = _FAILURES[mode]
+            headers = {"Retry-After": f"{self.server.owner.retry_after_s:g}"} if mode == "rate_limited" else {}
+            self._send(status, {"error": error}, headers)
+        elif mode == "flood":
+            self._flood()
+        elif mode == "html":
+            self._send_bytes(200, b"<!doctype html><title>Sign in</title>", "text/html")
+        elif mode == "no_schema" and "response_format" in body:
+            self._send(400, {"error": {"message": "response_format is not supported", "code": "bad_request"}})
+        elif self.path.endswith("/embeddings"):
+            self._send(200, _embeddings(body))
+        else:
+            self._send(200, _completion(body, mode))
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _flood(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(FLOOD_BYTES))
+        self.end_headers()
+        chunk = b" " * 100_000
+        for _ in range(FLOOD_BYTES // len(chunk)):
+            self.wfile.write(chunk)
+
+    def _send(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        self._send_bytes(status, json.dumps(body).encode(), "application/json", headers or {})
+
+    def _send_bytes(self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay silent."""
+
+
+_FAILURES: dict[str, tuple[int, dict[str, str]]] = {
+    "rate_limited": (429, {"message": "slow down", "code": "rate_limit_exceeded"}),
+    "no_credit": (429, {"message": "you have run out of credit", "code": "insufficient_quota"}),
+    "unauthorized": (401, {"message": "incorrect API key", "code": "invalid_api_key"}),
+    "error": (500, {"message": "internal error"}),
+}
+
+
+def _completion(body: dict[str, Any], mode: Mode) -> dict[str, Any]:
+    schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
+    text, finish_reason = answer(body["messages"], schema), "stop"
+    n_prompt = sum(len(message["content"].split()) for message in body["messages"])
+    match mode:
+        case "refuse":
+            text = "I'm sorry, but I can't assist with that request."
+        case "nonsense":
+            text = "What a question! It reminds me of the sea."
+        case "wrong_shape":
+            text = '{"answer": 42}'
+        case "truncated":
+            text, finish_reason = text[: len(text) // 2], "length"
+        case "whitespace":
+            text, finish_reason = text[:10] + "\n" * 5000, "length"
+        case "markup":
+            text = re.sub(r'": "', '": "<script>alert(1)</script>', text, count=1)
+            text = re.sub(r'": \["', '": ["<script>alert(1)</script>', text, count=1)
+    return {
+        "id": "rules",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": body.get("model", "rules"),
+        "choices": [
+            {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": text}},
+        ],
+        "usage": {
+            "prompt_tokens": n_prompt,
+            "completion_tokens": len(text.split()),
+            "total_tokens": n_prompt + len(text.split()),
+            "prompt_tokens_details": {"cached_tokens": 0},
+        },
+    }
+
+
+def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
+    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+    vectors = [embedding(text) for text in texts]
+    if body.get("encoding_format") == "base64":
+        packed: Iterator[Any] = (base64.b64encode(struct.pack(f"<{DIMENSIONS}f", *v)).decode() for v in vectors)
+    else:
+        packed = iter(vectors)
+    data = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(packed)]
+    return {"object": "list", "model": "rules", "data": data, "usage": {"prompt_tokens": 0, "total_tokens": 0}}

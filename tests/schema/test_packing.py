@@ -1,0 +1,201 @@
+"""Packed records come back as they were, and are small."""
+
+import json
+import math
+import random
+import zlib
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schema.errors import GlossariumError
+from schema.packing import VERSION, pack, unpack
+from schema.records import (
+    Calibration,
+    CurvePoint,
+    Exemplars,
+    Label,
+    Record,
+    Score,
+    SplitExemplars,
+    Status,
+    SteeredText,
+    SteeredTexts,
+    TargetReached,
+    TokenChange,
+    TokenList,
+    VocabularyProjection,
+    Window,
+)
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+NUMBERS = st.floats(allow_nan=False) | st.floats(width=16, allow_nan=False) | st.sampled_from([0.0, -0.0])
+WHOLE = st.integers(0, 255) | st.integers(-(2**15), 2**15) | st.integers(0, 2**32) | st.integers()
+
+
+def tuples(strategy: st.SearchStrategy[object], max_size: int = 5) -> st.SearchStrategy[tuple[object, ...]]:
+    return st.lists(strategy, max_size=max_size).map(tuple)
+
+
+windows = st.builds(
+    Window,
+    document=WHOLE,
+    position=WHOLE,
+    peak=WHOLE,
+    key=WHOLE,
+    tokens=tuples(TEXTS),
+    activations=tuples(NUMBERS),
+)
+halves = st.builds(SplitExemplars, **{name: tuples(windows, 3) for name in SplitExemplars.model_fields})
+token_lists = st.builds(TokenList, ids=tuples(WHOLE), tokens=tuples(TEXTS), values=tuples(NUMBERS))
+points = st.builds(CurvePoint, r=NUMBERS, alpha=NUMBERS, kl_nats=NUMBERS)
+targets = st.builds(
+    TargetReached, target_kl_nats=NUMBERS, alpha=NUMBERS, r=NUMBERS, achieved_kl_nats=NUMBERS, reached=st.booleans()
+)
+texts = st.builds(SteeredText, target_kl_nats=NUMBERS, prompt=TEXTS, text=TEXTS)
+records = st.one_of(
+    st.builds(
+        Exemplars,
+        n_tokens=WHOLE,
+        n_firing=WHOLE,
+        threshold=NUMBERS,
+        sum=NUMBERS,
+        max=NUMBERS,
+        histogram_edges=tuples(NUMBERS),
+        histogram=tuples(WHOLE),
+        describe=halves,
+        score=halves,
+    ),
+    st.builds(
+        VocabularyProjection,
+        promoted=token_lists,
+        suppressed=token_lists,
+        neighbours=tuples(WHOLE),
+        cosines=tuples(NUMBERS),
+        centred=st.booleans(),
+    ),
+    st.builds(
+        TokenChange,
+        amplified_raised=token_lists,
+        amplified_lowered=token_lists,
+        suppressed_raised=token_lists,
+        suppressed_lowered=token_lists,
+        strength_amplified=NUMBERS,
+        strength_suppressed=NUMBERS,
+        n_contexts=WHOLE,
+        n_positions=WHOLE,
+    ),
+    st.builds(
+        Calibration, residual_norm=NUMBERS, amplified=tuples(points), suppressed=tuples(points), targets=tuples(targets)
+    ),
+    st.builds(SteeredTexts, describe=tuples(texts), score=tuples(texts)),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(records)
+def test_records_come_back_exactly(record: Record) -> None:
+    returned = unpack(type(record), pack(record))
+    assert returned == record
+    assert repr(returned) == repr(record)  # tells -0.0 from 0.0 and 1 from 1.0
+    assert pack(returned) == pack(record)
+
+
+def test_records_of_any_shape_come_back() -> None:
+    score = Score(
+        feature=3,
+        kind="input",
+        status=Status.OK,
+        recipe="r",
+        details={"mixed": [1, 2.5, "a", None, True], "nested": [{"a": []}, {"a": [1]}, {"b": 1}], "empty": {}},
+    )
+    assert unpack(Score, pack(score)) == score
+    label = Label(
+        feature=0,
+        text="über \x1f marks \x1e and\nlines",
+        status=Status.OK,
+        method="lexical",
+        description_id=None,
+        input=score,
+        run_id=UUID(int=7),
+        created_at=datetime(2026, 1, 2, tzinfo=UTC),
+    )
+    assert unpack(Label, pack(label)) == label
+
+
+@pytest.mark.parametrize("tokens", [(), ("",), ("", " "), (" a", "b", "  c  d", " ", "\n "), ("\x1f",), ("\x1e", " x")])
+def test_tokens_with_spaces_and_marks_come_back(tokens: tuple[str, ...]) -> None:
+    record = TokenList(ids=(), tokens=tokens, values=())
+    assert unpack(TokenList, pack(record)).tokens == tokens
+
+
+@pytest.mark.parametrize("values", [(math.nan, -0.0, math.inf, -math.inf), (65504.0, 1e-8), (0.1, 1e300), (2.0**-24,)])
+def test_unusual_numbers_come_back(values: tuple[float, ...]) -> None:
+    record = TokenList(ids=(2**63 - 1, -(2**63)), tokens=(), values=values)
+    returned = unpack(TokenList, pack(record))
+    assert repr(returned.values) == repr(values)
+    assert returned.ids == record.ids
+    beyond = record.model_copy(update={"ids": (2**64, 1)})
+    assert unpack(TokenList, pack(beyond)).ids == (2**64, 1)
+
+
+def test_half_precision_numbers_take_two_bytes() -> None:
+    chance = random.Random(0)
+    wide = tuple(chance.random() for _ in range(2000))
+    narrow = tuple(math.ldexp(chance.randrange(1024, 2048), -11) for _ in range(2000))
+    assert len(pack(TokenList(ids=(), tokens=(), values=narrow))) < 2 * 2000 + 100
+    assert len(pack(TokenList(ids=(), tokens=(), values=wide))) > 6 * 2000
+
+
+def test_exemplars_are_a_fraction_of_compressed_json() -> None:
+    # Words drawn as unevenly as words are; a fifth of the tokens active.
+    chance = random.Random(1)
+    words = [" " + "".join(chance.choices("etaoinshrdlucm", k=chance.randint(2, 8))) for _ in range(4000)]
+    weights = [1 / (rank + 1) for rank in range(len(words))]
+
+    def window(document: int) -> Window:
+        active = [chance.random() < 0.2 for _ in range(33)]
+        return Window(
+            document=document,
+            position=chance.randrange(128),
+            peak=24,
+            key=chance.getrandbits(32),
+            tokens=tuple(chance.choices(words, weights, k=33)),
+            activations=tuple(chance.randrange(2048) / 128 if a else 0.0 for a in active),
+        )
+
+    half = SplitExemplars(
+        top=tuple(window(i) for i in range(20)), uniform=(), weighted=(), silent=(), hard_negatives=()
+    )
+    record = Exemplars(
+        n_tokens=10**6,
+        n_firing=1234,
+        threshold=0.0,
+        sum=5e3,
+        max=16.0,
+        histogram_edges=(1.0, 2.0),
+        histogram=(1234,),
+        describe=half,
+        score=half.model_copy(update={"top": tuple(window(i) for i in range(20, 40))}),
+    )
+    packed = pack(record)
+    assert len(packed) < 5_000
+    assert len(packed) < 0.85 * len(zlib.compress(json.dumps(record.model_dump(mode="json")).encode(), 9))
+    assert unpack(Exemplars, packed) == record
+
+
+def test_bytes_of_another_version_or_damaged_ones_are_refused() -> None:
+    packed = pack(TokenList(ids=(1,), tokens=("a",), values=(1.0,)))
+    assert packed[0] == VERSION
+    with pytest.raises(GlossariumError, match="version 63; this installation reads 01"):
+        unpack(TokenList, b"c" + packed[1:])
+    with pytest.raises(GlossariumError, match="version none"):
+        unpack(TokenList, b"")
+    with pytest.raises(GlossariumError, match="damaged"):
+        unpack(TokenList, packed[:-3])
+    flipped = packed[:-6] + bytes([packed[-6] ^ 1]) + packed[-5:]
+    with pytest.raises(GlossariumError, match="damaged"):
+        unpack(TokenList, flipped)

@@ -1,0 +1,158 @@
+"""A real API on a real port, over the real database, for each test."""
+
+import json
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from schema.records import Dictionary, DictionarySpec, Encoder
+from schema.settings import Settings
+from schema.subjects import BUNDLED
+from service.app import create_app
+from service.client import Client
+
+D_MODEL, D_MLP, N_LAYERS = 8, 16, 4
+MAX_UPLOAD = 100_000
+Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+
+class Api(NamedTuple):
+    """A running API."""
+
+    url: str
+    app: FastAPI
+    settings: Settings
+    client: Client
+    http: httpx.Client
+
+    def files(self) -> list[Path]:
+        """Return every file that the service keeps, whole or not."""
+        return sorted(path for path in self.settings.data_dir.rglob("*") if path.is_file())
+
+    def problem(self, response: httpx.Response, status: int, error: str) -> str:
+        """Return what a problem says, after a look at its form."""
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        body = response.json()
+        assert (body["status"], body["error"]) == (status, error)
+        return str(body["detail"])
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[Api]:
+    """Serve an application for a while."""
+    app = create_app(settings)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started:
+        assert thread.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with Client(url) as client, httpx.Client(base_url=url, timeout=30) as http:
+            yield Api(url, app, settings, client, http)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+@pytest.fixture
+def tiny_subject(tmp_path: Path) -> str:
+    """Return a local folder that is a subject, as far as the API looks."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    sizes = {
+        "model_type": "llama",
+        "num_hidden_layers": N_LAYERS,
+        "hidden_size": D_MODEL,
+        "num_attention_heads": 2,
+        "vocab_size": 32,
+        "intermediate_size": D_MLP,
+    }
+    (folder / "config.json").write_text(json.dumps(sizes))
+    return str(folder)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tiny_subject: str, database_url: str, redis_url: str) -> Settings:
+    """Return settings of an installation with small limits and a corpora folder."""
+    (tmp_path / "corpora").mkdir()
+    return Settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        data_dir=tmp_path / "data",
+        corpora_dir=tmp_path / "corpora",
+        max_upload_bytes=MAX_UPLOAD,
+        subjects_allowed=(BUNDLED, tiny_subject),
+    )
+
+
+@pytest.fixture
+def api(settings: Settings) -> Iterator[Api]:
+    """Yield a running API."""
+    with serving(settings) as running:
+        yield running
+
+
+SpecMaker = Callable[..., DictionarySpec]
+
+
+@pytest.fixture
+def spec_of(tiny_subject: str) -> SpecMaker:
+    """Return a maker of dictionaries for the tiny subject: six relu features unless told otherwise."""
+
+    def make(**changes: object) -> DictionarySpec:
+        fields = {
+            "name": "tiny",
+            "subject": tiny_subject,
+            "read_site": "resid_post.1",
+            "encoder": Encoder(kind="relu"),
+            "n_features": 6,
+        }
+        return DictionarySpec.model_validate({**fields, **changes})
+
+    return make
+
+
+@pytest.fixture
+def neurons(api: Api, spec_of: SpecMaker) -> Dictionary:
+    """Return a stored dictionary that is ready: the neurons of a layer."""
+    return api.client.submit_dictionary(
+        spec_of(read_site="mlp_hidden.1", encoder=Encoder(kind="neurons"), n_features=D_MLP)
+    )
+
+
+def weights(n_features: int = 6, width: int = D_MODEL) -> dict[str, Array]:
+    """Return the tensors of a relu dictionary."""
+    draw = np.random.default_rng(0)
+    return {
+        "w_dec": draw.normal(size=(n_features, width)).astype(np.float32),
+        "w_enc": draw.normal(size=(n_features, width)).astype(np.float32),
+        "b_enc": np.zeros(n_features, np.float32),
+        "b_dec": np.zeros(width, np.float32),
+    }
+
+
+def safetensors(tensors: dict[str, Array]) -> bytes:
+    """Return tensors as a safetensors file, written by hand: a length, a JSON header, the bytes."""
+    header, body = {}, b""
+    for name, tensor in tensors.items():
+        start = len(body)
+        body += tensor.tobytes()
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, len(body)]}
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body

@@ -1,0 +1,120 @@
+"""The API's documentation: every operation has examples, and the examples are true."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from schema import wire
+from schema.records import Corpus, Dictionary, DictionarySpec, Feature, FeatureSummary, Label, Run, RunSpec
+from service import docs, examples
+from service.app import create_app
+from tests.service.conftest import Api
+
+DOCUMENT: dict[str, Any] = create_app().openapi()
+OPERATIONS = [
+    (f"{method} {path}", operation)
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+]
+
+
+@pytest.mark.parametrize(
+    ("record", "example"),
+    [
+        (DictionarySpec, examples.NEURONS_SPEC),
+        (DictionarySpec, examples.SAE_SPEC),
+        (Dictionary, examples.DICTIONARY),
+        (Dictionary, examples.DICTIONARY_WITH_WEIGHTS),
+        (Corpus, examples.CORPUS),
+        *((RunSpec, example["value"]) for example in examples.RUN_SPECS.values()),
+        (Run, examples.RUN),
+        (Run, examples.PAUSED_RUN),
+        (Run, examples.CANCELLED_RUN),
+        (Label, examples.LABEL),
+        (FeatureSummary, examples.FEATURE_SUMMARY),
+        (Feature, examples.FEATURE),
+        (wire.Health, examples.HEALTH),
+        (wire.Readiness, examples.READY),
+        (wire.Readiness, examples.NOT_READY),
+        (wire.Problem, examples.PROBLEM),
+    ],
+)
+def test_examples_are_records(record: type[BaseModel], example: dict[str, Any]) -> None:
+    assert record.model_validate(example)
+
+
+def test_the_document_has_every_operation_of_the_api() -> None:
+    assert {name for name, _ in OPERATIONS} == {
+        "post /v1/dictionaries",
+        "get /v1/dictionaries",
+        "get /v1/dictionaries/{dictionary_id}",
+        "delete /v1/dictionaries/{dictionary_id}",
+        "put /v1/dictionaries/{dictionary_id}/weights",
+        "get /v1/dictionaries/{dictionary_id}/features",
+        "get /v1/dictionaries/{dictionary_id}/features/{index}",
+        "get /v1/dictionaries/{dictionary_id}/features/{index}/labels",
+        "get /v1/dictionaries/{dictionary_id}/labels",
+        "post /v1/corpora",
+        "put /v1/corpora",
+        "get /v1/corpora",
+        "get /v1/corpora/{corpus_id}",
+        "post /v1/runs",
+        "get /v1/runs",
+        "get /v1/runs/{run_id}",
+        "get /v1/runs/{run_id}/labels",
+        "post /v1/runs/{run_id}/cancel",
+        "post /v1/runs/{run_id}/pause",
+        "post /v1/runs/{run_id}/resume",
+        "get /health",
+        "get /ready",
+    }
+
+
+@pytest.mark.parametrize(("name", "operation"), OPERATIONS, ids=[name for name, _ in OPERATIONS])
+def test_every_operation_has_an_answer_by_example(name: str, operation: dict[str, Any]) -> None:
+    answers = {status: answer for status, answer in operation["responses"].items() if status.startswith("2")}
+    for status, answer in answers.items():
+        assert status == "204" or "example" in answer["content"]["application/json"]
+    if name.split()[1].startswith("/v1"):
+        assert "example" in operation["responses"]["default"]["content"]["application/problem+json"]
+    if name in ("post /v1/runs", "post /v1/dictionaries"):
+        assert operation["requestBody"]["content"]["application/json"]["examples"]
+    if name.startswith("post"):
+        assert "idempotency-key" in {parameter["name"].lower() for parameter in operation["parameters"]}
+
+
+def test_operations_have_names_of_their_own() -> None:
+    names = [operation["operationId"] for _, operation in OPERATIONS]
+    assert len(names) == len(set(names))
+
+
+def test_the_page_shows_every_operation_and_example_and_loads_nothing() -> None:
+    page = docs.render(DOCUMENT)
+    for name, _ in OPERATIONS:
+        method, path = name.split()
+        assert f"<code>{method.upper()} {path}</code>" in page
+    for shown in (
+        "random:24:0",
+        "0-9,12,400-420",
+        "layer=99; bundled:smollm2-135m-instruct has 0..29",
+        "min_input_lift",
+    ):
+        assert shown in page
+    for foreign in ("http://", "https://", "<script", "src=", "<link"):
+        assert foreign not in page
+
+
+def test_the_page_is_served_under_a_strict_policy(api: Api) -> None:
+    response = api.http.get("/docs")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/html")
+    assert response.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+    assert api.http.get("/openapi.json").json()["info"]["title"] == "Glossarium"
+
+
+def test_the_page_escapes_what_it_shows() -> None:
+    evil = "<script>alert(1)</script>"
+    operation = {"tags": [evil], "summary": evil, "description": evil, "responses": {}}
+    page = docs.render({"info": {"title": evil, "version": evil}, "paths": {f"/{evil}": {"get": operation}}})
+    assert "<script" not in page

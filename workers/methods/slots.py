@@ -1,0 +1,166 @@
+"""Bounded lists of windows, one per feature, that merge exactly.
+
+A list holds the k cheapest windows that were ever offered to its feature. The order is total (cost, then context), so
+what a list holds depends on what was offered and on nothing else: offering is associative and commutative. That stays
+true of *distinct* lists, which count windows of equal key once with the cheapest of them: if a window is the cheapest
+of its key overall and among the k cheapest keys overall, then in any part of the offers that contains it fewer than k
+keys are cheaper, so it was kept there too; and a window that is not the cheapest of its key can only have been kept
+for lack of the cheaper one, which k cheaper keys had pushed out, and those push it out as well.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NO_TOKEN = -1  # outside the context, or an empty slot
+NO_CONTEXT = -1
+
+
+class Slots(NamedTuple):
+    """The windows of n features, k slots each, cheapest first; an empty slot costs infinity.
+
+    cost:        (n, k) float64
+    context:     (n, k) int64, the context's own number
+    key:         (n, k) int64, hash of the eight tokens around the peak
+    position:    (n, k) int32, of the peak in its context
+    ids:         (n, k, window) int32, NO_TOKEN outside the context
+    activations: (n, k, window) float16, or (n, k, 0) for lists of contexts in which the feature is silent
+    """
+
+    cost: Tensor
+    context: Tensor
+    key: Tensor
+    position: Tensor
+    ids: Tensor
+    activations: Tensor
+
+    @classmethod
+    def empty(cls, n_features: int, k: int, widths: tuple[int, int], device: torch.device) -> "Slots":
+        """Return empty slots; widths are those of the ids and of the activations."""
+
+        def full(value: float, dtype: torch.dtype, *shape: int) -> Tensor:
+            return torch.full((n_features, k, *shape), value, dtype=dtype, device=device)
+
+        return cls(
+            cost=full(torch.inf, torch.float64),
+            context=full(NO_CONTEXT, torch.int64),
+            key=full(0, torch.int64),
+            position=full(0, torch.int32),
+            ids=full(NO_TOKEN, torch.int32, widths[0]),
+            activations=full(0, torch.float16, widths[1]),
+        )
+
+    @property
+    def worst(self) -> Tensor:
+        """Return what a window must not cost more than to have a chance, (n,); infinity while a slot is empty."""
+        return self.cost[:, -1]
+
+    def rows(self, features: Tensor | slice) -> "Slots":
+        """Return the slots of some features."""
+        return Slots(*(tensor[features] for tensor in self))
+
+    def write(self, features: Tensor, slots: "Slots") -> None:
+        """Replace the slots of some features, in place."""
+        for mine, theirs in zip(self, slots, strict=True):
+            mine[features] = theirs
+
+
+def merge(a: Slots, b: Slots, *, distinct: bool) -> Slots:
+    """Return what one list would hold that had been offered all that either of two was."""
+    both = Slots(*(torch.cat(pair, dim=1) for pair in zip(a, b, strict=True)))
+    return choose(both, cheapest(both.cost, both.context, both.key if distinct else None, a.cost.shape[1]))
+
+
+class Choice(NamedTuple):
+    """The k cheapest of m columns, (n, k): which, and their cost; infinity where there are fewer."""
+
+    columns: Tensor
+    cost: Tensor
+
+
+def cheapest(cost: Tensor, context: Tensor, key: Tensor | None, k: int) -> Choice:
+    """Return the k cheapest of m columns, ties by lower context.
+
+    cost, context: (n, m); infinite costs are never chosen
+    key:           (n, m) where only the cheapest of each key counts, else None
+    """
+    index = context.argsort(dim=1, stable=True)
+    index = index.gather(1, cost.gather(1, index).argsort(dim=1, stable=True))
+    cost = cost.gather(1, index)
+    if key is not None:
+        cost = cost.masked_fill(_repeats(key.gather(1, index)), torch.inf)
+        order = cost.argsort(dim=1, stable=True)
+        index, cost = index.gather(1, order), cost.gather(1, order)
+    return Choice(index[:, :k], cost[:, :k])
+
+
+def choose(slots: Slots, choice: Choice) -> Slots:
+    """Return the chosen columns as slots, empty ones blank."""
+    picked = Slots(*(_pick(tensor, choice.columns) for tensor in slots))._replace(cost=choice.cost)
+    return blank(picked)
+
+
+class Candidates(NamedTuple):
+    """Windows offered to n features, m columns each, (n, m): what decides, without the windows themselves."""
+
+    cost: Tensor
+    context: Tensor
+    key: Tensor
+    position: Tensor
+
+
+class Cut(NamedTuple):
+    """The windows of those candidates that get in: ids (e, window) int32, activations (e, window or 0) float16."""
+
+    ids: Tensor
+    activations: Tensor
+
+
+def admit(slots: Slots, offered: Candidates, cut: Callable[[Tensor, Tensor, Tensor], Cut], *, distinct: bool) -> Slots:
+    """Return the slots after an offer; windows are cut for those only that get in.
+
+    cut: from (feature row, candidate column, position), each (e,), to their windows
+    """
+    k = slots.cost.shape[1]
+    cost, context, key, position = (
+        torch.cat([kept, new], dim=1) for kept, new in zip(slots[: len(offered)], offered, strict=True)
+    )
+    index, chosen = cheapest(cost, context, key if distinct else None, k)
+    feature, slot = ((index >= k) & (chosen < torch.inf)).nonzero(as_tuple=True)
+    after = Slots(
+        cost=chosen,
+        context=context.gather(1, index),
+        key=key.gather(1, index),
+        position=position.gather(1, index),
+        ids=_pick(slots.ids, index.clamp(max=k - 1)),
+        activations=_pick(slots.activations, index.clamp(max=k - 1)),
+    )
+    windows = cut(feature, index[feature, slot] - k, after.position[feature, slot])
+    after.ids[feature, slot] = windows.ids
+    after.activations[feature, slot] = windows.activations
+    return blank(after)
+
+
+def blank(slots: Slots) -> Slots:
+    """Give every empty slot the same form, in place, so that equal lists are equal bytes; return the slots."""
+    empty = slots.cost == torch.inf
+    if empty.any():
+        for tensor, value in zip(slots[1:], (NO_CONTEXT, 0, 0, NO_TOKEN, 0), strict=True):
+            tensor[empty] = value
+    return slots
+
+
+def _pick(tensor: Tensor, index: Tensor) -> Tensor:
+    for _ in range(tensor.dim() - 2):
+        index = index.unsqueeze(-1)
+    return tensor.gather(1, index.expand(*index.shape[:2], *tensor.shape[2:]))
+
+
+def _repeats(key: Tensor) -> Tensor:
+    """Return (n, m) True where the same key stands further left in its row."""
+    by_key, order = key.sort(dim=1, stable=True)
+    same = torch.zeros_like(by_key, dtype=torch.bool)
+    same[:, 1:] = by_key[:, 1:] == by_key[:, :-1]
+    return torch.zeros_like(same).scatter(1, order, same)

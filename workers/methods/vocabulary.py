@@ -1,0 +1,203 @@
+"""What write directions promote and suppress by themselves: W_U · norm(w), without corpus or forward pass.
+
+Source: arXiv 2501.08319, section 3 (VocabProj). We differ: a norm's bias is dropped, and from CENTRED_FROM features on
+the dictionary's mean is subtracted, which takes away tokens that every feature promotes. A final soft-cap is left out:
+it changes no order. A direction of length zero promotes nothing: its lists are empty, and it is nobody's neighbour.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from schema.errors import InvalidInput, NotFinite, ShapeMismatch
+from schema.records import TokenList, VocabularyProjection
+
+CENTRED_FROM = 256
+NO_NEIGHBOUR = -1
+_BLOCK_BYTES = 64 * 2**20  # of logits held at once
+_GROUP = 64  # columns whose maximum is looked at first
+
+
+@dataclass(frozen=True)
+class Readout:
+    """How a subject turns directions into tokens.
+
+    norm:          the final norm, (…, d_model) to (…, d_model); its bias is taken out here
+    unembedding:   (n_vocab, d_model)
+    token_strings: from ids to the text of single tokens
+    centre:        (d_model,) `mean_direction` of the whole dictionary, or None
+    """
+
+    norm: Callable[[Tensor], Tensor]
+    unembedding: Tensor
+    token_strings: Callable[[Sequence[int]], tuple[str, ...]]
+    centre: Tensor | None = None
+
+
+class Neighbours(NamedTuple):
+    """The nearest features by cosine, nearest first: (n, k) int64 ids and float32 cosines.
+
+    Where a feature has fewer, ids are NO_NEIGHBOUR and cosines 0.
+    """
+
+    ids: Tensor
+    cosines: Tensor
+
+
+class Ranked(NamedTuple):
+    """The k largest of each row, largest first, ties by lower index: (n, k) values and int64 indices."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def project_vocabulary(
+    directions: Tensor, readout: Readout, neighbours: Neighbours, *, k: int
+) -> list[VocabularyProjection]:
+    """Return the k most promoted and k most suppressed tokens of each direction; ties by lower id.
+
+    directions: (n, d_model) effective write directions; scale does not matter
+    neighbours: of the same n features, from `nearest_neighbours`
+    Raises:     ShapeMismatch, NotFinite, InvalidInput where k is not 1..n_vocab
+    """
+    n_vocab, d_model = readout.unembedding.shape
+    if directions.dim() != 2 or directions.shape[1] != d_model or len(neighbours.ids) != len(directions):
+        raise ShapeMismatch(
+            f"directions {tuple(directions.shape)} with neighbours of {len(neighbours.ids)} features; the subject "
+            f"needs (n, {d_model}) and neighbours of n"
+        )
+    if not 1 <= k <= n_vocab:
+        raise InvalidInput(f"k={k}; must be 1..{n_vocab}, the size of the vocabulary")
+    hidden = normed_directions(directions, readout.norm)
+    if readout.centre is not None:
+        hidden = hidden - readout.centre
+    unembedding = readout.unembedding.float()
+    near = zip(_neighbour_lists(neighbours), _lengths(directions).tolist(), strict=True)
+    made = []
+    for rows in _blocks(len(directions), n_vocab):
+        logits = hidden[rows] @ unembedding.T
+        promoted, suppressed = largest(logits, k), largest(logits.neg_(), k)
+        for up, down in zip(_token_lists(promoted, readout, 1), _token_lists(suppressed, readout, -1), strict=True):
+            (ids, cosines), length = next(near)
+            made.append(
+                VocabularyProjection(
+                    promoted=up if length else _NO_TOKENS,
+                    suppressed=down if length else _NO_TOKENS,
+                    neighbours=ids,
+                    cosines=cosines,
+                    centred=readout.centre is not None,
+                )
+            )
+    return made
+
+
+def mean_direction(directions: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the mean (d_model,) of a dictionary's directions after the final norm, those of length zero left out.
+
+    The product with W_U is linear, so subtracting this is subtracting the mean logit of every token.
+    """
+    some = directions[_lengths(directions) > 0]
+    if len(some) == 0:
+        return torch.zeros(directions.shape[1], device=directions.device)
+    return normed_directions(some, norm).mean(dim=0)
+
+
+def normed_directions(directions: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return directions (n, d_model) after the final norm without its bias, float32. Raises NotFinite.
+
+    They are brought to mean square 1 before, so that the norm's epsilon does not weigh short ones down.
+    """
+    bad = ~directions.isfinite().all(dim=1)
+    if bad.any():
+        raise NotFinite(f"direction {int(bad.int().argmax())} holds NaN or infinity")
+    lengths = _lengths(directions)[:, None]
+    scaled = directions.float() / lengths.clamp(min=torch.finfo(torch.float32).tiny) * directions.shape[1] ** 0.5
+    return (norm(scaled) - norm(torch.zeros_like(scaled[:1]))).float()
+
+
+def nearest_neighbours(decoder: Tensor, queries: Tensor, k: int = 10) -> Neighbours:
+    """Return the k features nearest to each queried one by cosine of their decoder rows, itself left out.
+
+    decoder: (F, width); queries: (n,) feature indices
+    """
+    lengths = _lengths(decoder)
+    units = decoder.float() / lengths.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+    n_kept = min(k, len(decoder) - 1)
+    found = Neighbours(
+        torch.full((len(queries), k), NO_NEIGHBOUR, device=decoder.device),
+        torch.zeros((len(queries), k), device=decoder.device),
+    )
+    if n_kept == 0:
+        return found
+    for rows in _blocks(len(queries), len(decoder)):
+        asked = queries[rows].to(decoder.device)
+        cosines = (units[asked] @ units.T).clamp(-1.0, 1.0)
+        cosines.masked_fill_((lengths == 0) | (lengths[asked] == 0)[:, None], -torch.inf)
+        cosines.scatter_(1, asked[:, None], -torch.inf)
+        values, ids = largest(cosines, n_kept)
+        none = values == -torch.inf
+        found.ids[rows, :n_kept] = ids.masked_fill(none, NO_NEIGHBOUR)
+        found.cosines[rows, :n_kept] = values.masked_fill(none, 0.0)
+    return found
+
+
+def largest(x: Tensor, k: int) -> Ranked:
+    """Return the k largest of each row of x (n, m), exactly, ties by lower index included.
+
+    Maxima of groups of columns tell which few groups can hold them; only those are searched.
+    """
+    n_groups = x.shape[1] // _GROUP
+    if n_groups <= k:
+        return _sorted(x, k)
+    head = x[:, : n_groups * _GROUP].view(len(x), _GROUP, n_groups)  # group g is every n_groups-th column from g on
+    maxima = head.amax(dim=1).topk(k + 1, dim=1)
+    groups = maxima.indices[:, :k]
+    steps = torch.arange(_GROUP, device=x.device) * n_groups
+    tail = torch.arange(n_groups * _GROUP, x.shape[1], device=x.device).expand(len(x), -1)
+    columns = torch.cat([(groups[:, :, None] + steps).flatten(1), tail], dim=1)
+    searched = x.gather(1, columns)
+    values, places = searched.topk(k, dim=1)
+    indices = columns.gather(1, places)
+    by_index = indices.argsort(dim=1)
+    order = by_index.gather(1, values.gather(1, by_index).argsort(dim=1, descending=True, stable=True))
+    ranked = Ranked(values.gather(1, order), indices.gather(1, order))
+    # Where the last place is tied, inside the searched groups or outside, topk may have taken the wrong one of equals.
+    last = values[:, -1:]
+    tied = (maxima.values[:, k:] == last)[:, 0] | ((searched >= last).sum(dim=1) > k)
+    if tied.any():
+        exact = _sorted(x[tied], k)
+        ranked.values[tied], ranked.indices[tied] = exact.values, exact.indices
+    return ranked
+
+
+def _sorted(x: Tensor, k: int) -> Ranked:
+    values, indices = x.sort(dim=1, descending=True, stable=True)
+    return Ranked(values[:, :k], indices[:, :k])
+
+
+def _lengths(directions: Tensor) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(directions.float(), dim=1)
+    return lengths
+
+
+def _blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
+    size = max(1, _BLOCK_BYTES // (4 * n_columns))
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))
+
+
+_NO_TOKENS = TokenList(ids=(), tokens=(), values=())
+
+
+def _token_lists(ranked: Ranked, readout: Readout, sign: int) -> Iterator[TokenList]:
+    for ids, values in zip(ranked.indices.tolist(), (ranked.values * sign).tolist(), strict=True):
+        yield TokenList(ids=tuple(ids), tokens=readout.token_strings(ids), values=tuple(values))
+
+
+def _neighbour_lists(neighbours: Neighbours) -> Iterator[tuple[tuple[int, ...], tuple[float, ...]]]:
+    for ids, cosines in zip(neighbours.ids.tolist(), neighbours.cosines.tolist(), strict=True):
+        n = sum(i != NO_NEIGHBOUR for i in ids)
+        yield tuple(ids[:n]), tuple(cosines[:n])

@@ -1,0 +1,133 @@
+"""Batches of contexts, and the windows that are cut from them.
+
+A window is a stretch of one context around a position, its *peak*. It never reaches outside its context. What a window
+is *about* is told by a hash of the eight tokens around the peak: equal keys mean the same words there.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from schema.errors import BadCorpus, ShapeMismatch
+from workers.methods.sampling import mix_tensors, uniform
+from workers.methods.slots import NO_TOKEN
+
+DESCRIBE, SCORE = 0, 1
+KEY_BEFORE, KEY_AFTER = 4, 3  # with the peak, eight tokens
+_LARGEST_FLOAT16 = 65504.0
+_OFFSET_BITS = 32
+
+
+def context_number(document: int, offset: int) -> int:
+    """Return the number of the context that begins at a token offset of a document; below 2^63.
+
+    Raises: BadCorpus from 2^31 documents or 2^32 tokens in one document on
+    """
+    if not (0 <= document < 2**31 and 0 <= offset < 2**_OFFSET_BITS):
+        raise BadCorpus(f"document {document}, token {offset}: at most 2^31 documents of 2^32 tokens each are numbered")
+    return document << _OFFSET_BITS | offset
+
+
+def document_of(number: int) -> int:
+    """Return the document of the context with this number."""
+    return number >> _OFFSET_BITS
+
+
+class ContextBatch(NamedTuple):
+    """A batch of contexts.
+
+    ids:       (B, T) int64
+    attention: (B, T) bool, False on padding
+    counted:   (B, T) bool, False on padding and on every position that enters no statistic and no maximum
+    context:   (B,) int64, numbers that are different for every context of the corpus, in the order of documents
+    split:     (B,) int64, 0 describe, 1 score
+    """
+
+    ids: Tensor
+    attention: Tensor
+    counted: Tensor
+    context: Tensor
+    split: Tensor
+
+    def check(self) -> None:
+        """Raise ShapeMismatch unless the tensors fit each other."""
+        shapes = {tuple(tensor.shape) for tensor in (self.ids, self.attention, self.counted)}
+        rows = {tuple(self.context.shape), tuple(self.split.shape)}
+        if len(shapes) != 1 or self.ids.dim() != 2 or rows != {(self.ids.shape[0],)}:
+            raise ShapeMismatch(f"a batch of contexts has shapes {[tuple(tensor.shape) for tensor in self]}")
+
+
+class BatchView:
+    """A batch with what is computed from it once."""
+
+    def __init__(self, batch: ContextBatch, seed: int) -> None:
+        self.batch = batch
+        self.seed = seed
+        self.keys = window_keys(batch)
+        self.rows = tuple((batch.split == split).nonzero().squeeze(1) for split in (DESCRIBE, SCORE))
+        self.n_counted = batch.counted.sum(dim=1)
+        self._counted_first = batch.counted.int().argsort(dim=1, descending=True, stable=True)
+
+    def draw(self, purpose: str, rows: Tensor, features: Tensor) -> Tensor:
+        """Return numbers in (0, 1) for contexts and features, (R, n)."""
+        return uniform(self.seed, purpose, self.batch.context[rows][:, None], features[None, :])
+
+    def random_positions(self, rows: Tensor, features: Tensor) -> Tensor:
+        """Return counted positions drawn for contexts and features, (R, n); 0 where none is counted."""
+        nth = (self.draw("position", rows, features) * self.n_counted[rows][:, None]).long()
+        return self._counted_first[rows].gather(1, nth)
+
+
+class Span(NamedTuple):
+    """How far a window reaches around its peak, in tokens."""
+
+    before: int
+    after: int
+
+    @property
+    def width(self) -> int:
+        """Return the number of tokens of a window that is not cut by its context."""
+        return self.before + 1 + self.after
+
+
+def window_keys(batch: ContextBatch) -> Tensor:
+    """Return (B, T) int64 hashes of the exact eight tokens around each position (four before, three after)."""
+    ids = functional.pad(_visible(batch), (KEY_BEFORE, KEY_AFTER), value=NO_TOKEN)
+    n_positions = batch.ids.shape[1]
+    return mix_tensors(*(ids[:, shift : shift + n_positions] for shift in range(KEY_BEFORE + 1 + KEY_AFTER)))
+
+
+class Peaks(NamedTuple):
+    """Where n windows are centred: rows and positions in a batch, and columns of its activations; each (n,)."""
+
+    rows: Tensor
+    positions: Tensor
+    columns: Tensor
+
+
+def window_ids(batch: ContextBatch, peaks: Peaks, span: Span) -> Tensor:
+    """Return (n, width) int32: the tokens around each peak, NO_TOKEN outside the context."""
+    around, inside = _around(peaks.positions, span, batch.ids.shape[1])
+    ids = _visible(batch)[peaks.rows[:, None], around]
+    return ids.masked_fill(~inside, NO_TOKEN).int()
+
+
+def window_activations(batch: ContextBatch, activations: Tensor, peaks: Peaks, span: Span) -> Tensor:
+    """Return (n, width) float16: the activations (B, T, features) around each peak, 0 where nothing is counted."""
+    around, inside = _around(peaks.positions, span, batch.ids.shape[1])
+    rows = peaks.rows[:, None]
+    values = activations[rows, around, peaks.columns[:, None]]
+    values = values.masked_fill(~(inside & batch.counted[rows, around]), 0.0)
+    return values.float().clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16).half()
+
+
+def _visible(batch: ContextBatch) -> Tensor:
+    return batch.ids.masked_fill(~batch.attention, NO_TOKEN)
+
+
+def _around(positions: Tensor, span: Span, n_positions: int) -> tuple[Tensor, Tensor]:
+    offsets = torch.arange(-span.before, span.after + 1, device=positions.device)
+    around = positions.long()[:, None] + offsets
+    return around.clamp(0, n_positions - 1), (around >= 0) & (around < n_positions)
