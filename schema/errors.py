@@ -20,6 +20,7 @@
     ├── LeaseLost               another worker owns the job now; nothing may be written
     ├── JobStopped              the run was paused or cancelled while its job ran
     └── BadReply                an LLM's reply does not have the asked form; becomes a status, never a label
+        └── Refused             the model declined to answer
 
 A message names the value and the limit, and what to do.
 """
@@ -107,3 +108,7 @@ class JobStopped(GlossariumError):
 
 class BadReply(GlossariumError):
     """An LLM's reply does not have the asked form."""
+
+
+class Refused(BadReply):
+    """The model declined to answer."""

@@ -371,9 +371,7 @@ def _show_dictionary(dictionary: Dictionary, as_json: bool) -> None:
 
 def _print_json(value: Record | Sequence[Record]) -> None:
     plain = (
-        value.model_dump(mode="json")
-        if isinstance(value, Record)
-        else [item.model_dump(mode="json") for item in value]
+        value.model_dump(mode="json") if isinstance(value, Record) else [item.model_dump(mode="json") for item in value]
     )
     typer.echo(json.dumps(plain, indent=2, ensure_ascii=False))
 

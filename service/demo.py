@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from service.client import Client
 from service.stack import Stack
 
 LAYER = 15
+_LABEL_WIDTH = 160
 SPEC = DictionarySpec(
     name=f"neurons of layer {LAYER}",
     subject=BUNDLED,
@@ -37,6 +39,7 @@ def run_demo(data: Path, n_features: int, *, stay: bool, as_json: bool, out: Con
 
     Raises: GlossariumError if the run did not end well, and what starting a stack raises.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the stack is ended, as on Ctrl-C
     say = err if as_json else out
     began = time.monotonic()
@@ -47,7 +50,7 @@ def run_demo(data: Path, n_features: int, *, stay: bool, as_json: bool, out: Con
             dictionary, run = _label(client, n_features, say)
             rows = _rows(client, dictionary, run)
             if as_json:
-                out.file.write(json.dumps([_plain(*row) for row in rows], indent=2, ensure_ascii=False) + "\n")
+                out.file.write(json.dumps([plain(*row) for row in rows], indent=2, ensure_ascii=False) + "\n")
                 out.file.flush()
             _report(client, dictionary, run, rows, say)
             say.print(f"{time.monotonic() - began:.0f} s in all", highlight=False)
@@ -77,7 +80,7 @@ def _rows(client: Client, dictionary: Dictionary, run: Run) -> list[Row]:
     return [(item, labels.get(item.index)) for item in client.features(dictionary.id, run_id=run.id)]
 
 
-def _plain(summary: FeatureSummary, label: Label | None) -> dict[str, Any]:
+def plain(summary: FeatureSummary, label: Label | None) -> dict[str, Any]:
     """Return a row as JSON; a score that is not there is null, its status says why."""
     scores = {} if label is None else {"input": label.input, "output": label.output, "judge": label.output_llm}
     return {
@@ -104,7 +107,7 @@ def _plain_score(score: Score | None) -> dict[str, Any]:
 
 
 def _report(client: Client, dictionary: Dictionary, run: Run, rows: list[Row], console: Console) -> None:
-    console.print(_table(rows))
+    console.print(table(rows))
     descriptions = [
         description for summary, _ in rows for description in client.feature(dictionary.id, summary.index).descriptions
     ]
@@ -112,33 +115,36 @@ def _report(client: Client, dictionary: Dictionary, run: Run, rows: list[Row], c
     console.print(_stages(run))
 
 
-def _table(rows: list[Row]) -> Table:
-    table = Table("feature", "label", "method", "status", title="labels", title_justify="left")
-    for heading in ("input", "lift [95 %]", "output", "lift [95 %]", "judge"):
-        table.add_column(heading, justify="right")
+def table(rows: list[Row]) -> Table:
+    """Return the final table, a row a feature."""
+    shown = Table("feature", "label", title="labels", title_justify="left", show_lines=True)
+    for heading in ("method\nstatus", "input\n[95 %]", "output\n[95 %]", "judge"):
+        shown.add_column(heading, no_wrap=True)
     for summary, label in rows:
         if label is None:
-            table.add_row(str(summary.index), "", "", summary.status)
+            shown.add_row(str(summary.index), "", summary.status)
             continue
-        table.add_row(
+        shown.add_row(
             str(summary.index),
-            Text(render.printable(label.text or "")),
-            label.method or "",
-            label.status.value,
-            _verdict(label.input),
-            render.lift(label.input),
-            _verdict(label.output),
-            render.lift(label.output),
-            _verdict(label.output_llm),
+            Text(textwrap.shorten(render.printable(label.text or ""), _LABEL_WIDTH, placeholder=" …")),
+            f"{label.method or ''}\n{label.status.value}",
+            _tested(label.input),
+            _tested(label.output),
+            Text() if label.output_llm is None else render.success(label.output_llm.success),
         )
-    return table
+    return shown
 
 
-def _verdict(score: Score | None) -> Text:
-    """Return success and value: `yes 0.96`."""
+def _tested(score: Score | None) -> Text:
+    """Return success, value and lift, with the lift's interval below: `yes 0.96 +0.31`."""
     if score is None or score.estimate is None:
         return Text(render.estimate(score), "dim")
-    return Text().append_text(render.success(score.success)).append(f" {score.estimate.value:.2f}")
+    text = Text().append_text(render.success(score.success)).append(f" {score.estimate.value:.2f}")
+    if score.lift is not None:
+        text.append(f" {score.lift:+.2f}")
+    if score.lift_low is not None and score.lift_high is not None:
+        text.append(f"\n[{score.lift_low:+.2f}, {score.lift_high:+.2f}]", "dim")
+    return text
 
 
 def _counts(descriptions: list[Description]) -> Table:

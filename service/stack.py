@@ -20,7 +20,7 @@ import httpx
 
 from schema.errors import DatabaseUnavailable, GlossariumError, StackError
 from schema.settings import Settings
-from schema.store import database
+from schema.store import database, leases
 from service.folder import DataFolder, StackState, choose_port
 from service.processes import LogFiles, Supervisor
 from service.servers import DATABASE, QUIET, Ports, compose
@@ -58,9 +58,7 @@ class Stack:
     Raises: StackError if it can't start.
     """
 
-    def __init__(
-        self, data: Path, ports: Ports = Ports(), *, environment: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, data: Path, ports: Ports = Ports(), *, environment: Mapping[str, str] | None = None) -> None:
         self._folder = DataFolder(data)
         self._ports = ports
         self._environment = environment
@@ -166,9 +164,7 @@ def _place(folder: DataFolder, ports: Ports, settings: Settings) -> StackState:
         ),
         redis_url=url("redis_url", "valkey", ports.valkey, f"redis://:{secret}@127.0.0.1:{{port}}/0"),
         llm_base_url=url("llm_base_url", "llm", ports.llm, "http://127.0.0.1:{port}/v1"),
-        embeddings_base_url=url(
-            "embeddings_base_url", "embeddings", ports.embeddings, "http://127.0.0.1:{port}/v1"
-        ),
+        embeddings_base_url=url("embeddings_base_url", "embeddings", ports.embeddings, "http://127.0.0.1:{port}/v1"),
         started_at=datetime.now(UTC),
     )
 
@@ -180,6 +176,8 @@ def _bring_up(supervisor: Supervisor, state: StackState, folder: DataFolder, set
             _make_database(supervisor, state.database_url)
         applied = database.migrate(state.database_url)
         supervisor.say(f"database ready, {len(applied)} migrations applied")
+        if "database_url" not in settings.model_fields_set:
+            _resume(supervisor, state.database_url)
         supervisor.open_gate()
         _wait_for_api(supervisor, state.api_url)
     except GlossariumError as exc:
@@ -197,6 +195,14 @@ def _make_database(supervisor: Supervisor, url: str) -> None:
     with _connect_patiently(supervisor, maintenance) as connection:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone() is None:
             connection.execute(f"CREATE DATABASE {DATABASE}")
+
+
+def _resume(supervisor: Supervisor, url: str) -> None:
+    """Let work that the last stack left in hand begin again now, not when its leases run out."""
+    with database.connect(url) as connection:
+        released = leases.release_all(connection)
+    if released:
+        supervisor.say(f"{released} jobs that were in hand begin again")
 
 
 def _connect_patiently(supervisor: Supervisor, url: str) -> database.Connection:

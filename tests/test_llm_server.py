@@ -11,7 +11,7 @@ SECRET = b"secret"
 
 
 def description_of(feature: Planted) -> str:
-    triggers, promoted = (", ".join(f'"{word}"' for word in group) for group in feature)
+    triggers, promoted = (", ".join(f'"{word}"' for word in group) for group in (feature.triggers, feature.promoted))
     return f"fires on {triggers}; then promotes {promoted}"
 
 

@@ -19,6 +19,7 @@ from schema.records import (
 from schema.store import descriptions, evidence
 from workers import recipes
 from workers.cache import StoredCompletions
+from workers.calls import together
 from workers.desk import Block, read_block
 from workers.engine import Context, Outcome
 from workers.llm import Completion, LLMProfile, complete, profile
@@ -38,6 +39,7 @@ _EVIDENCE_OF: dict[Method, tuple[EvidenceKind, ...]] = {
     "combined_vt": ("vocabulary", "token_change"),
 }
 TEMPERATURE = 0.0
+FREQUENCY_PENALTY = 0.5  # small models otherwise go round in circles at temperature 0
 
 Made = dict[Method, Description]
 
@@ -63,9 +65,10 @@ def describe_block(context: Context) -> Outcome:
     made: dict[int, Made] = {feature: {} for feature in block.indices}
     # Method by method: the calls of one method begin alike, and the endpoint has that beginning cached.
     for method in sorted(block.brief.spec.methods, key=lambda method: method == "concat"):
-        for feature in block.indices:
-            made[feature][method] = _describe(desk, feature, method, made[feature])
-            context.progress.advance()
+        told = together(lambda feature: _describe(desk, feature, method, made[feature]), block.indices)  # noqa: B023
+        for feature, description in zip(block.indices, told, strict=True):
+            made[feature][method] = description
+        context.progress.advance()
     context.progress.advance(len(block.indices))
     ids = {str(feature): [description.id for description in by.values()] for feature, by in made.items()}
     return Outcome(lambda connection: None, {"descriptions": ids})
@@ -133,12 +136,16 @@ def _asked(desk: Desk, feature: int, method: Method) -> Description:
     ask = messages_for(method, desk.evidence[feature], options, desk.secret)
     if isinstance(ask, NotApplicable):
         return _keep(desk, _without_text(feature, method, digest(_ingredients(desk, feature, method)), ask))
-    parameters = {"max_tokens": options.max_tokens_description, "temperature": TEMPERATURE}
+    parameters = {
+        "max_tokens": options.max_tokens_description,
+        "temperature": TEMPERATURE,
+        "frequency_penalty": FREQUENCY_PENALTY,
+    }
     recipe = digest(
         _ingredients(desk, feature, method)
         | {"prompt": ask.prompt.sha256, "model": desk.llm.model, "endpoint": desk.llm.base_url}
         | parameters
-        | {"exemplars": options.exemplars_in_prompt}
+        | {"shown": (options.exemplars_in_prompt, options.tokens_in_prompt)}
     )
     found = _find(desk, feature, recipe)
     if found is not None and found.status not in (Status.UNPARSED, Status.FAILED):
@@ -149,6 +156,7 @@ def _asked(desk: Desk, feature: int, method: Method) -> Description:
         DescriptionReply,
         max_tokens=options.max_tokens_description,
         temperature=TEMPERATURE,
+        frequency_penalty=FREQUENCY_PENALTY,
         seed=desk.block.brief.spec.seed,
         purpose=f"describe {method}",
         cache=StoredCompletions(desk.context, desk.block.brief.tenant_id),

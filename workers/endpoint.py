@@ -28,6 +28,7 @@ BODY_TIMEOUT_S = 30.0  # from the headers to the end of the body; a server may o
 ATTEMPTS = 3
 LONGEST_WAIT_S = 10.0  # a longer Retry-After gives the job back
 BACKOFF_S = 0.5
+LEAST_WAIT_S = 2.0  # of a job that is given back; "Retry-After: 0" would make it spin
 RETRY_LATER_S = 15.0
 RETRY_AFTER_OPERATOR_S = 600.0  # keys, credit and model names are mended by people
 MESSAGE_CHARS = 300
@@ -160,7 +161,7 @@ def _translated(endpoint: Endpoint, exc: openai.APIStatusError) -> LLMUnavailabl
         wait_s = _retry_after_s(exc.response.headers)
         message = f"{endpoint.base_url} answered HTTP {exc.status_code}: {said}"
         kind = _Transient if wait_s is None or wait_s <= LONGEST_WAIT_S else LLMUnavailable
-        return kind(message, retry_after_s=RETRY_LATER_S if wait_s is None else wait_s)
+        return kind(message, retry_after_s=RETRY_LATER_S if wait_s is None else max(wait_s, LEAST_WAIT_S))
     advice = _ADVICE.get(exc.status_code, "check the base URL")
     message = f"{endpoint.base_url} answered HTTP {exc.status_code}: {advice}. It said: {said}"
     return LLMUnavailable(message, retry_after_s=RETRY_AFTER_OPERATOR_S)

@@ -17,12 +17,12 @@ from openai import OpenAI
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from prompts import Message, load_prompt
-from schema.errors import BadReply, InvalidInput
+from schema.errors import BadReply, InvalidInput, Refused
 from schema.recipes import digest
 from schema.records import Status
 from schema.settings import Settings
 from workers.endpoint import Endpoint, call
-from workers.parse import AnyReply, Refused, Reply, parse_reply
+from workers.parse import AnyReply, Reply, parse_reply
 
 log = structlog.get_logger()
 
@@ -106,6 +106,7 @@ def complete(
     *,
     max_tokens: int,
     temperature: float = 0.0,
+    frequency_penalty: float = 0.0,
     seed: int = 0,
     sample_index: int = 0,
     purpose: str = "",
@@ -114,6 +115,7 @@ def complete(
 ) -> Completion[AnyReply]:
     """Return the answer to a chat, or the status and reason why there is none (`refused`, `unparsed`, `failed`).
 
+    frequency_penalty:  against loops of small models; not sent where it is 0.
     sample_index:  tells repeated calls apart; it moves the seed and the cache key.
     purpose:       a word for the log.
     on_attempt:    called before every HTTP request; what it raises ends the call.
@@ -123,6 +125,7 @@ def complete(
         "max_tokens": max_tokens,
         "temperature": temperature,
         "seed": (seed + sample_index) % _MAX_SEED,
+        **({"frequency_penalty": frequency_penalty} if frequency_penalty else {}),
     }
     asked = _Asked(profile, tuple(messages), answer, parameters, sample_index)
     kept = cache.get(asked.digest) if cache is not None else None
@@ -281,7 +284,7 @@ def _culprit(message: str, left_out: frozenset[str]) -> str | None:
     """Return what to leave out after a 400: what it names, else the response format; None if nothing is left."""
     if "context" in message and ("length" in message or "size" in message):
         return None
-    named = [name for name in ("max_tokens", "temperature", "seed") if name in message]
+    named = [name for name in ("max_tokens", "temperature", "seed", "frequency_penalty") if name in message]
     return next((name for name in (*named, "response_format") if name not in left_out), None)
 
 

@@ -13,12 +13,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from schema.errors import BadReply
+from schema.errors import BadReply, Refused
 from schema.records import Status
 
 MAX_REPLY_CHARS = 20_000
 MAX_BLANK_RUN = 40  # llama.cpp and vLLM both have answered a JSON schema with endless whitespace
 MAX_OBJECTS_TRIED = 50
+# Small models fall into loops ("the end of a verb; the end of a verb; …"), which no schema forbids.
+FEWEST_WORDS_OF_A_LOOP = 9
+LEAST_DIFFERENT = 0.36
 
 _NO_PATTERN = re.compile(r"\bno (clear |obvious |single |specific )?pattern\b", re.IGNORECASE)
 _REFUSAL = re.compile(
@@ -47,10 +50,6 @@ _FORBIDDEN = {"Cc", "Cs"}
 _DIRECTION = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 
 
-class Refused(BadReply):
-    """The model declined to answer."""
-
-
 def plain(text: str) -> str:
     """Return the text with runs of blanks made one; ValueError if it holds control characters, HTML or a link."""
     text = re.sub(r"[ \t\r\n]+", " ", text).strip()
@@ -65,8 +64,12 @@ def plain(text: str) -> str:
 
 
 def _declared(text: str) -> str:
+    """Return the text of a description's field; ValueError if it is a refusal, or goes round in circles."""
     if _REFUSAL.match(text):
         raise ValueError("refused")
+    words = re.findall(r"\w+", text.casefold())
+    if len(words) >= FEWEST_WORDS_OF_A_LOOP and len(set(words)) < LEAST_DIFFERENT * len(words):
+        raise ValueError("repeats itself")
     return plain(text)
 
 
@@ -91,10 +94,10 @@ class DescriptionReply(Reply):
     """What a describer says of a feature."""
 
     name: ClassVar[str] = "description"
-    trigger: Annotated[str, AfterValidator(_declared)] = Field(max_length=240, json_schema_extra={"maxLength": 72})
-    effect: Annotated[str, AfterValidator(_declared)] = Field(max_length=240, json_schema_extra={"maxLength": 72})
+    trigger: Annotated[str, AfterValidator(_declared)] = Field(max_length=240, json_schema_extra={"maxLength": 60})
+    effect: Annotated[str, AfterValidator(_declared)] = Field(max_length=240, json_schema_extra={"maxLength": 60})
     summary: Annotated[str, AfterValidator(_declared)] = Field(
-        min_length=1, max_length=360, json_schema_extra={"maxLength": 120}
+        min_length=1, max_length=360, json_schema_extra={"maxLength": 100}
     )
 
     @property
@@ -110,7 +113,9 @@ class DescriptionReply(Reply):
         return self
 
 
-Sentence = Annotated[str, Field(min_length=2, max_length=200), AfterValidator(plain)]
+Sentence = Annotated[
+    str, Field(min_length=2, max_length=200, json_schema_extra={"maxLength": 64}), AfterValidator(plain)
+]
 
 
 class SentencesReply(Reply):
@@ -124,8 +129,8 @@ class SentencesReply(Reply):
     def _sides_differ(self) -> Self:
         if not all(any(c.isalnum() for c in sentence) for sentence in self.activating + self.neutral):
             raise ValueError("a sentence holds no word")
-        if set(self.activating) & set(self.neutral):
-            raise ValueError("a sentence is both activating and neutral")
+        if set(self.activating) <= set(self.neutral) or set(self.neutral) <= set(self.activating):
+            raise ValueError("the activating and the neutral sentences are the same")
         return self
 
 
@@ -140,7 +145,7 @@ class JudgeReply(Reply):
     """The set that a judge chose, and why."""
 
     name: ClassVar[str] = "choice"
-    reason: Annotated[str, AfterValidator(plain)] = Field(max_length=300)
+    reason: Annotated[str, AfterValidator(plain)] = Field(max_length=300, json_schema_extra={"maxLength": 80})
     choice: Literal["A", "B", "C"]
 
 

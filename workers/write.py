@@ -11,6 +11,7 @@ from schema.stages import Stage
 from schema.store import descriptions, jobs
 from schema.store.run_features import RunFeature
 from workers.cache import StoredCompletions
+from workers.calls import together
 from workers.desk import Block, read_block
 from workers.engine import Context, Outcome
 from workers.llm import LLMProfile, complete, profile
@@ -32,11 +33,9 @@ def write_block(context: Context) -> Outcome:
     if llm is None or "input" not in block.brief.spec.evaluations:
         return Outcome(lambda connection: None, {})
     recipe = sentences_recipe(block, llm)
-    for entry in block.features:
-        for description in _worth_writing(entry, found.get(entry.feature, [])):
-            _write(context, block, llm, description, recipe)
-            context.progress.advance()
-        context.progress.advance(1)
+    asked = [d for entry in block.features for d in _worth_writing(entry, found.get(entry.feature, []))]
+    together(lambda description: _write(context, block, llm, description, recipe), asked)
+    context.progress.advance(len(block.features))
     return Outcome(lambda connection: None, {})
 
 

@@ -79,8 +79,8 @@ def test_a_run_is_asked_for_by_name_and_by_the_beginning_of_an_id(
 
 
 def test_methods_and_options_override_the_presets(at_api: Glossarium, neurons: Dictionary) -> None:
-    arguments = ["--preset", "small", "--methods", "lexical, vocabulary", "--evaluations", "free", "--no-wait", "--json"]
-    options = ("-o", "judge_trials=2", "-o", "kl_targets=[0.5,1.0]")
+    arguments = ("--preset", "small", "--methods", "lexical, vocabulary", "--evaluations", "free", "--no-wait")
+    options = ("--json", "-o", "judge_trials=2", "-o", "kl_targets=[0.5,1.0]")
     spec = json.loads(at_api("run", neurons.id, *arguments, *options).stdout)["spec"]
     assert (spec["methods"], spec["evaluations"]) == (["lexical", "vocabulary"], ["free"])
     assert (spec["options"]["judge_trials"], spec["options"]["kl_targets"]) == (2, [0.5, 1.0])

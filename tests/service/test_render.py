@@ -60,13 +60,11 @@ def score(kind: str, value: float, lift: float, **changes: object) -> Score:
 @pytest.fixture
 def feature() -> Feature:
     """Return a feature that fires on a city, with a bit of everything."""
-    window = Window(
-        document=1, position=9, peak=1, key=3, tokens=(" to", " Paris", "\n"), activations=(0.5, 4.0, 1.0)
-    )
+    window = Window(document=1, position=9, peak=1, key=3, tokens=(" to", " Paris", "\n"), activations=(0.5, 4.0, 1.0))
     split = SplitExemplars(top=(window,), uniform=(), weighted=(), silent=(), hard_negatives=())
     promoted = TokenList(ids=(5,), tokens=(" France",), values=(3.25,))
     return Feature(
-        summary=FeatureSummary.model_validate({**dict.fromkeys(FeatureSummary.model_fields), "index": 7, "status": "ok"}),
+        summary=FeatureSummary.model_validate(dict.fromkeys(FeatureSummary.model_fields) | {"index": 7, "status": ""}),
         label=Label(
             feature=7, text="cities", status=Status.OK, method="combined", description_id=1,
             input=score("input", 0.9, 0.4), output=score("output", 0.6, 0.27),

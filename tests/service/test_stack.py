@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import psutil
@@ -138,7 +139,7 @@ def test_a_busy_port_is_refused_before_anything_starts(tmp_path: Path, environme
 def test_a_user_goes_from_up_to_labels_and_finds_them_after_a_restart(
     tmp_path: Path, environment: dict[str, str], llm: LLMServer
 ) -> None:
-    """up, submit, run on a corpus of one's own, show, down, up again, show."""
+    """up, submit, run on a corpus of one's own, down in the middle, up again, show, down, up, show."""
     subject = make_subject(tmp_path / "subject")
     planted_dictionary(tmp_path / "planted", subject)
     corpus = tmp_path / "corpus.jsonl"
@@ -148,12 +149,19 @@ def test_a_user_goes_from_up_to_labels_and_finds_them_after_a_restart(
         "GLOSSARIUM_SUBJECTS_ALLOWED": json.dumps([str(subject)]),
         "GLOSSARIUM_DATA_DIR": str(tmp_path / "data"),
     }
-    with Stack(tmp_path / "data", environment=user):
+    with Stack(tmp_path / "data", environment=user) as stack:
         dictionary = told(user, "submit", "neurons", "--layer", "2", "--subject", subject, "--name", "mine")
         sizes = ("pool_size=4", "n_steered_tokens=6", "n_steered_prompts=1", "embedding_pairs=4", "context_length=32")
         options = ["--features", "3-5", "--preset", "small", "--corpus", corpus]
         options += [part for size in sizes for part in ("-o", size)]
-        run = told(user, "run", "mine", *options)
+        begun = told(user, "run", "mine", *options, "--no-wait")
+        with Client(stack.api_url) as client:  # Ctrl-C while a job is in hand
+            wait_for(lambda: client.run(UUID(begun["id"])).stages[0].first_started_at)
+    with Stack(tmp_path / "data", environment=user):
+        run = told(user, "status", begun["id"][:8])
+        while run["state"] not in ("done", "failed"):
+            time.sleep(0.5)
+            run = told(user, "status", begun["id"])
         assert run["state"] == "done", run
         assert {stage["stage"] for stage in run["stages"]} >= {"exemplars", "describe", "publish"}
         assert all(stage["units_done"] == stage["units"] for stage in run["stages"])

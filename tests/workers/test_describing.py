@@ -145,8 +145,8 @@ def test_vocabulary_shows_different_readable_tokens_and_half_as_many_suppressed_
 
 def test_token_change_shows_all_four_lists() -> None:
     assert shown("token_change") == [
-        {"strengthened, rose": ["Eiffel", "tower"], "strengthened, fell": ["soup"]},
-        {"weakened, rose": ["salt"], "weakened, fell": ["tower"]},
+        {"weakened, fell": ["tower"], "weakened, rose": ["salt"]},
+        {"strengthened, fell": ["soup"], "strengthened, rose": ["Eiffel", "tower"]},
     ]
 
 
@@ -202,9 +202,13 @@ def test_a_method_without_its_evidence_says_why(method: Method, evidence: Eviden
     assert found.reason
 
 
+def test_what_follows_the_peaks_is_not_shown_beside_evidence_of_the_output() -> None:
+    assert {"marked": ["Paris", "London"]} in shown("combined")
+
+
 def test_a_dead_feature_is_described_from_its_output_alone() -> None:
     lines = shown("combined", Evidence(DEAD, VOCABULARY, CHANGE))
-    assert [next(iter(line)) for line in lines] == ["more likely", "strengthened, rose", "weakened, rose"]
+    assert [next(iter(line)) for line in lines] == ["less likely", "weakened, fell", "strengthened, fell"]
     ask = messages_for("combined", Evidence(DEAD, VOCABULARY, CHANGE), OPTIONS, SECRET)
     assert isinstance(ask, Ask)
     assert "Texts where it fires" not in ask.messages[-1]["content"]

@@ -49,7 +49,7 @@ def test_the_weights_are_kept_to_a_fraction_of_their_grid(folder: Path) -> None:
         assert before.name == after.name
         if "blk.7." in before.name and len(before.shape) == 2:
             assert after.tensor_type == GGMLQuantizationType.Q8_0
-            was, now = (quants.dequantize(tensor.data, tensor.tensor_type).reshape(-1, 32) for tensor in (before, after))
+            was, now = (quants.dequantize(one.data, one.tensor_type).reshape(-1, 32) for one in (before, after))
             largest = np.abs(was).max(axis=1, keepdims=True)
             assert (np.abs(was - now) <= largest / 254 + 1e-3 * largest).all()
             seen += 1

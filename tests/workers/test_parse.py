@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.errors import BadReply
+from schema.errors import BadReply, Refused
 from schema.records import Status
-from workers.parse import DescriptionReply, JudgeReply, Refused, Reply, SentencesReply, parse_reply, sentences_reply
+from workers.parse import DescriptionReply, JudgeReply, Reply, SentencesReply, parse_reply, sentences_reply
 
 GOOD = {"trigger": "names of cities", "effect": "France", "summary": "Fires on cities, then says France."}
 TWO = sentences_reply(2)
@@ -63,7 +63,8 @@ def test_one_facet_is_enough() -> None:
     [
         ({"summary": ""}, "summary: .*at least 1"),
         ({"summary": "..."}, "no word"),
-        ({"summary": "x" * 241}, "summary: .*at most 240"),
+        ({"summary": "x" * 361}, "summary: .*at most 360"),
+        ({"summary": "the end of a verb; the end of a verb; the end of a verb"}, "repeats itself"),
         ({"trigger": 7}, "trigger: .*string"),
         ({"trigger": None}, "trigger: .*string"),
         ({"trigger": ["a"]}, "trigger: .*string"),
@@ -166,7 +167,8 @@ def test_sentences_are_read() -> None:
         (["a b"], ["c d", "e f"], "activating: .*at least 2"),
         (["a b", "c d", "e f"], ["g h", "i j"], "activating: .*at most 2"),
         (["a b", "c d"], "g h", "neutral: "),
-        (["a b", "c d"], ["c d", "e f"], "both activating and neutral"),
+        (["a b", "c d"], ["c d", "a b"], "are the same"),
+        (["a b", "a b"], ["a b", "e f"], "are the same"),
         (["a b", "!?"], ["c d", "e f"], "no word"),
         (["a b", "x" * 201], ["c d", "e f"], "activating.1: .*at most 200"),
         (["a b", "see http://x.y"], ["c d", "e f"], "link"),

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from prompts import Ask, load_prompt, quote
+from prompts import Ask, Prompt, load_prompt, quote
 from schema.records import (
     Calibration,
     Description,
@@ -67,6 +67,14 @@ _PROMPTS: dict[Method, tuple[str, tuple[str, ...]]] = {
 }
 """Prompt id and kinds of evidence of each method that asks an LLM."""
 
+LLM_METHODS: tuple[Method, ...] = tuple(_PROMPTS)
+"""The methods that `messages_for` knows. `concat` and `lexical` ask nobody."""
+
+
+def prompt_for(method: Method) -> Prompt:
+    """Return the prompt file of a method that asks an LLM, for its recipe."""
+    return load_prompt(_PROMPTS[method][0])
+
 
 def messages_for(method: Method, evidence: Evidence, options: RunOptions, secret: bytes) -> Ask | NotApplicable:
     """Return the prompt of a method for one feature, or why there is none.
@@ -74,14 +82,14 @@ def messages_for(method: Method, evidence: Evidence, options: RunOptions, secret
     A combined method goes on with the kinds of evidence that there are; a method of one kind needs its own.
     secret:  of the server; authenticates the quotations.
     """
-    prompt_id, kinds = _PROMPTS[method]
+    kinds = _PROMPTS[method][1]
     sizes = _sizes(options, len(kinds))
     sections = {kind: _SECTIONS[kind](evidence, sizes) for kind in kinds}
     missing = [section for section in sections.values() if isinstance(section, NotApplicable)]
     if len(missing) == len(sections):
         return missing[0]
     values = {kind: quote(lines, secret) for kind, lines in sections.items() if not isinstance(lines, NotApplicable)}
-    prompt = load_prompt(prompt_id)
+    prompt = prompt_for(method)
     return Ask(prompt, prompt.messages(**values))
 
 
@@ -106,9 +114,13 @@ Section = list[Any] | NotApplicable
 
 
 class Sizes(NamedTuple):
-    """How much of each kind of evidence a prompt shows: windows, tokens of a list, pairs of texts."""
+    """How much of each kind of evidence a prompt shows.
+
+    following:  tokens after the peaks; none where other evidence tells the effect better, and small models mix them up.
+    """
 
     exemplars: int
+    following: int
     tokens: int
     pairs: int
 
@@ -118,6 +130,7 @@ def _sizes(options: RunOptions, n_kinds: int) -> Sizes:
     part = 1.0 if n_kinds == 1 else PART_OF_SEVERAL
     return Sizes(
         max(FEWEST_EXEMPLARS, math.ceil(part * options.exemplars_in_prompt)),
+        options.exemplars_in_prompt if n_kinds == 1 else 0,
         math.ceil(part * options.tokens_in_prompt),
         math.ceil(part * options.n_steered_prompts),
     )
@@ -134,9 +147,10 @@ def _exemplars(evidence: Evidence, sizes: Sizes) -> Section:
     if len(windows) < FEWEST_EXEMPLARS:
         return NotApplicable(Status.TOO_RARE, f"it fires in {len(windows)} contexts; needs {FEWEST_EXEMPLARS}")
     texts: list[Any] = [[strength(window.maximum, exemplars.max), marked(window)] for window in windows]
-    following = (window.tokens[window.peak + 1] for window in windows if window.peak + 1 < len(window.tokens))
+    after = (window.tokens[window.peak + 1] for window in windows if window.peak + 1 < len(window.tokens))
     peaks = _different(window.tokens[window.peak] for window in windows)
-    return [*texts, {"marked": peaks, "next": _different(following)}]
+    following = _different(after)[: sizes.following]
+    return [*texts, {"marked": peaks, **({"next": following} if following else {})}]
 
 
 def _vocabulary(evidence: Evidence, sizes: Sizes) -> Section:
@@ -144,7 +158,12 @@ def _vocabulary(evidence: Evidence, sizes: Sizes) -> Section:
     if projection is None:
         return NotApplicable(Status.NOT_APPLICABLE, "no vocabulary projection was computed")
     n = sizes.tokens
-    return [{"more likely": readable(projection.promoted, n), "less likely": readable(projection.suppressed, math.ceil(n / 2))}]
+    return [
+        {
+            "less likely": readable(projection.suppressed, math.ceil(n / 2)),
+            "more likely": readable(projection.promoted, n),
+        }
+    ]
 
 
 def _token_change(evidence: Evidence, sizes: Sizes) -> Section:
@@ -154,12 +173,12 @@ def _token_change(evidence: Evidence, sizes: Sizes) -> Section:
     n = math.ceil(sizes.tokens / 2)  # a list of four
     return [
         {
-            "strengthened, rose": readable(change.amplified_raised, n),
-            "strengthened, fell": readable(change.amplified_lowered, n),
+            "weakened, fell": readable(change.suppressed_lowered, n),
+            "weakened, rose": readable(change.suppressed_raised, n),
         },
         {
-            "weakened, rose": readable(change.suppressed_raised, n),
-            "weakened, fell": readable(change.suppressed_lowered, n),
+            "strengthened, fell": readable(change.amplified_lowered, n),
+            "strengthened, rose": readable(change.amplified_raised, n),
         },
     ]
 
