@@ -1,6 +1,5 @@
 """Loading subjects: folders, the bundled one, and what is refused."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -86,13 +85,6 @@ def test_text_of_any_kind_comes_back_from_its_pieces(folder: Path) -> None:
         assert "".join(pieces) == text
     assert subject.pieces([]) == ()
     assert subject.token_strings([subject.tokenize(" river")[0], 10**6]) == (" river", "<1000000>")
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return where the converted bundled subject is kept: GLOSSARIUM_TEST_DATA, or a folder of this session."""
-    kept = os.environ.get("GLOSSARIUM_TEST_DATA")
-    return Path(kept) if kept else tmp_path_factory.mktemp("data")
 
 
 def test_the_bundled_subject_is_what_its_facts_say_and_works(data_dir: Path) -> None:

@@ -1,0 +1,83 @@
+"""The exemplar pass on a real model equals brute force: its neurons always, a real dictionary where one is at hand."""
+
+import os
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from schema.records import DictionarySpec, Encoder
+from schema.settings import Settings
+from schema.subjects import BUNDLED
+from tests.workers.test_exemplars import Row, add, assert_same, brute_force, pieces
+from workers.corpus import BUNDLED as CORPUS
+from workers.corpus import batches, contexts, open_corpus
+from workers.dictionary import LoadedDictionary, firing_thresholds, load_dictionary
+from workers.formats.__main__ import convert
+from workers.formats.files import Wanted, write_converted
+from workers.loading import load_subject
+from workers.methods.exemplars import ExemplarAccumulator, ExemplarOptions
+from workers.methods.vocabulary import nearest_neighbours
+from workers.subject import Subject
+
+OPTIONS = ExemplarOptions(k=5, n_samples=4, n_silent=3, n_hard=3)
+N_DOCUMENTS, N_FEATURES = 40, 64
+
+
+def read(subject: Subject, dictionary: LoadedDictionary, features: Tensor) -> list[list[Row]]:
+    """Return the first passages of the bundled corpus as the subject and some features see them."""
+    documents = islice(open_corpus(CORPUS), N_DOCUMENTS)
+    found = []
+    for group in batches(contexts(documents, subject.tokenize, 64, sink=subject.sink_id), 16):
+        batch = subject.batch([context.ids for context in group])
+        activations = dictionary.encode(subject.read(batch, dictionary.read_site), features)
+        found.append(
+            [
+                Row(context.number, context.split, context.ids, counted[:n].tolist(), values[:n].tolist())
+                for context, counted, values in zip(group, batch.counted, activations, strict=True)
+                for n in [len(context.ids)]
+            ]
+        )
+    return found
+
+
+def assert_equals_brute_force(
+    subject: Subject, dictionary: LoadedDictionary, thresholds_of: Callable[[Tensor], Tensor]
+) -> None:
+    features = torch.arange(N_FEATURES) * (dictionary.n_features // N_FEATURES)
+    rows = read(subject, dictionary, features)
+    flat = [row for group in rows for row in group]
+    values = torch.tensor([v for row in flat for v, counts in zip(row.activations, row.counted, strict=True) if counts])
+    thresholds = thresholds_of(values)
+    near = nearest_neighbours(dictionary.directions(features), torch.arange(N_FEATURES), 3).ids
+    accumulator = ExemplarAccumulator.empty(thresholds, OPTIONS, near)
+    for group in rows:
+        add(accumulator, group, chunk=50)
+    for feature in range(N_FEATURES):
+        expected = brute_force(flat, feature, thresholds.tolist(), near[feature].tolist(), OPTIONS)
+        assert_same(accumulator.record(feature, pieces), expected)
+    assert int((accumulator.n_firing > 0).sum()) > N_FEATURES // 4
+
+
+def test_neurons_of_the_bundled_subject_equal_brute_force(data_dir: Path) -> None:
+    subject = load_subject(BUNDLED, None, Settings(data_dir=data_dir))
+    encoder = Encoder(kind="neurons")
+    spec = DictionarySpec(name="n", subject=BUNDLED, read_site="mlp_hidden.15", encoder=encoder, n_features=1536)
+    assert_equals_brute_force(subject, load_dictionary(spec, subject, None), firing_thresholds)
+
+
+@pytest.mark.skipif(
+    "GLOSSARIUM_DEV_DATA" not in os.environ, reason="GLOSSARIUM_DEV_DATA names no folder of real dictionaries"
+)
+def test_a_real_dictionary_equals_brute_force(data_dir: Path, tmp_path: Path) -> None:
+
+    settings = Settings(data_dir=data_dir)
+    subject = load_subject(BUNDLED, None, settings)
+    folder = next(Path(os.environ["GLOSSARIUM_DEV_DATA"]).glob("*/cfg.json")).parent
+    converted = convert(str(folder), Wanted(BUNDLED), settings)
+    write_converted(converted, tmp_path / "out", settings)
+    dictionary = load_dictionary(converted.spec, subject, tmp_path / "out" / "weights.safetensors")
+    assert_equals_brute_force(subject, dictionary, lambda values: torch.zeros(values.shape[1]))
