@@ -34,6 +34,7 @@ test: install  ## run the tests
 
 check: install  ## lint, types and import contracts
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

@@ -20,7 +20,6 @@ PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
                 "n_sentences": 3,
                 "exemplars_in_prompt": 4,
                 "tokens_in_prompt": 10,
-                "max_tokens_description": 96,
                 "max_tokens_sentences": 200,
             },
         },

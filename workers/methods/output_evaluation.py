@@ -10,6 +10,7 @@ real set without the description), in held-out halves, and in a control with a w
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -143,10 +144,12 @@ def draw_pairs(seed: int, feature: int, eligible: Sequence[int], pool: Pool, *, 
 def _match(
     features: Sequence[int], n: int, fits: Callable[[int, int], bool], generator: np.random.Generator
 ) -> tuple[Pair, ...]:
-    """Return up to n different pairs, from as many rounds of disjoint pairs as it takes."""
+    """Return up to n different pairs, from as many rounds of disjoint pairs as it takes; the least used come first."""
     pairs: list[Pair] = []
     while len(pairs) < n:
-        found = _match_once([int(i) for i in generator.permutation(features)], frozenset(pairs), fits)
+        uses = Counter(i for pair in pairs for i in pair)
+        shuffled = [int(i) for i in generator.permutation(features)]
+        found = _match_once(sorted(shuffled, key=lambda i: -uses[i]), frozenset(pairs), fits)
         if not found:
             break
         pairs += found
@@ -154,10 +157,11 @@ def _match(
 
 
 def _match_once(order: Sequence[int], used: frozenset[Pair], fits: Callable[[int, int], bool]) -> list[Pair]:
+    """Return disjoint pairs that are not used yet, made from the end of the order on."""
     pairs, left = [], list(order)
     while left:
         first = left.pop()
-        partners = (i for i in left if fits(first, i) and (min(first, i), max(first, i)) not in used)
+        partners = (i for i in reversed(left) if fits(first, i) and (min(first, i), max(first, i)) not in used)
         partner = next(partners, None)
         if partner is not None:
             left.remove(partner)
