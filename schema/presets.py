@@ -18,6 +18,8 @@ PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
                 "judge_trials": 1,
                 "judged": "label",
                 "n_sentences": 3,
+                "n_steered_prompts": 2,
+                "token_change_contexts": 16,
                 "exemplars_in_prompt": 4,
                 "tokens_in_prompt": 10,
                 "max_tokens_sentences": 200,

@@ -18,7 +18,8 @@ from workers.llm import LLMProfile, complete, profile
 from workers.parse import sentences_reply
 
 _VERSION = 1
-TEMPERATURE = 0.7  # ten sentences at temperature 0 tend to be one sentence
+TEMPERATURE = 0.8  # ten sentences at temperature 0 tend to be one sentence
+FREQUENCY_PENALTY = 0.8  # and a small model's still tend to; a repeated one is refused
 _CAN_BE_WRITTEN = (Status.OK,)
 
 
@@ -61,6 +62,7 @@ def sentences_recipe(block: Block, llm: LLMProfile) -> str:
             "n": options.n_sentences,
             "max_tokens": options.max_tokens_sentences,
             "temperature": TEMPERATURE,
+            "frequency_penalty": FREQUENCY_PENALTY,
             "seed": block.brief.spec.seed,
         }
     )
@@ -88,6 +90,7 @@ def _write(context: Context, block: Block, llm: LLMProfile, description: Descrip
         sentences_reply(options.n_sentences),
         max_tokens=options.max_tokens_sentences,
         temperature=TEMPERATURE,
+        frequency_penalty=FREQUENCY_PENALTY,
         seed=block.brief.spec.seed,
         purpose="write",
         cache=StoredCompletions(context, block.brief.tenant_id),
