@@ -53,20 +53,17 @@ def runs_table(runs: Iterable[Run]) -> Table:
 
 def features_table(features: Iterable[FeatureSummary]) -> Table:
     """Return a list of features as a table."""
-    table = Table("feature", "label", "method", "status", "density", "input", "lift", "output", "lift")
-    for column in table.columns[4:]:
-        column.justify = "right"
+    table = Table("feature", "label", "method\nstatus", "density", "input\nlift", "output\nlift", show_lines=True)
+    for column in (*table.columns[:1], *table.columns[2:]):
+        column.no_wrap = True  # what is left is the label's
     for item in features:
         table.add_row(
             str(item.index),
             Text(printable(item.label or "")),
-            item.method or "",
-            item.status,
+            f"{item.method or ''}\n{item.status}",
             _number(item.density, ".2%"),
-            success(item.input_success),
-            _number(item.input_lift, "+.2f"),
-            success(item.output_success),
-            _number(item.output_lift, "+.2f"),
+            f"{success(item.input_success)}\n{_number(item.input_lift, '+.2f')}",
+            f"{success(item.output_success)}\n{_number(item.output_lift, '+.2f')}",
         )
     return table
 
@@ -189,22 +186,25 @@ def _descriptions(descriptions: Sequence[Description], scores: Sequence[Score]) 
     for score in scores:
         by_description.setdefault(score.description_id, {})[score.kind] = score
     table = Table(title="descriptions", title_justify="left")
-    for heading in ("method", "status", "description", "input", "lift", "output", "lift", "judge"):
-        table.add_column(heading)
+    for heading in ("method\nstatus", "description", "input\nlift", "output\nlift", "judge"):
+        table.add_column(heading, no_wrap=heading != "description")
     for description in descriptions:
         found = by_description.get(description.id, {})
         said = description.text or description.reason or ""
         table.add_row(
-            description.method,
-            description.status.value,
+            f"{description.method}\n{description.status.value}",
             Text(printable(said)),
-            estimate(found.get("input")),
-            lift(found.get("input")),
-            estimate(found.get("output")),
-            lift(found.get("output")),
+            _stacked(found.get("input")),
+            _stacked(found.get("output")),
             estimate(found.get("output_llm")),
         )
     return table
+
+
+def _stacked(score: Score | None) -> str:
+    """Return a score's value, its lift and the interval of that, one a line; once where all are the same status."""
+    lines = [estimate(score), *lift(score).replace(" [", "\n[").split("\n")]
+    return "\n".join(dict.fromkeys(lines))
 
 
 def _number(value: float | None, form: str) -> str:
