@@ -64,6 +64,7 @@ def test_one_facet_is_enough() -> None:
         ({"summary": ""}, "summary: .*at least 1"),
         ({"summary": "..."}, "no word"),
         ({"summary": "x" * 361}, "summary: .*at most 360"),
+        ({"summary": "[<data 0541ac6cfdb9>]"}, "copies the prompt's delimiter: <data"),
         ({"summary": "the end of a verb; the end of a verb; the end of a verb"}, "repeats itself"),
         ({"trigger": 7}, "trigger: .*string"),
         ({"trigger": None}, "trigger: .*string"),
