@@ -54,14 +54,14 @@ _DIRECTION = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 def plain(text: str) -> str:
     """Return the text with runs of blanks made one; ValueError if it holds control characters, HTML or a link."""
     text = re.sub(r"[ \t\r\n]+", " ", text).strip()
-    for character in text:
+    for character in text:  # before the other blanks are made one: some control characters count as blank
         if character in _DIRECTION or unicodedata.category(character) in _FORBIDDEN:
             raise ValueError(f"holds the control character U+{ord(character):04X}")
     if found := _HTML.search(text):
         raise ValueError(f"holds HTML: {found.group()[:40]}")
     if found := _LINK.search(text):
         raise ValueError(f"holds a link: {found.group()[:40]}")
-    return text
+    return " ".join(text.split())
 
 
 def _declared(text: str) -> str:
