@@ -143,10 +143,9 @@ def _add(accumulator: ExemplarAccumulator, opened: Opened, rows: Sequence[TextCo
 
 def _merged(context: Context, brief: Brief, corpus: str) -> ExemplarAccumulator:
     """Return the exemplars of the whole corpus, from the blob of an earlier run or from this run's shards."""
-    blobs = open_blobs(context.settings)
+    blobs, n_shards = open_blobs(context.settings), _n_shards(context)
     with context.transaction() as connection:
         whole = artifacts.get(connection, recipes.exemplars(brief, corpus))
-        n_shards = len(jobs.results(connection, context.job.run_id, Stage.EXEMPLARS))
         parts = [recipes.partial(brief, corpus, shard, n_shards) for shard in range(n_shards)]
         shas = [whole] if whole else [artifacts.get(connection, part) or "" for part in parts]
     merged: ExemplarAccumulator | None = None

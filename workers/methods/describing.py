@@ -67,9 +67,6 @@ _PROMPTS: dict[Method, tuple[str, tuple[str, ...]]] = {
 }
 """Prompt id and kinds of evidence of each method that asks an LLM."""
 
-LLM_METHODS: tuple[Method, ...] = tuple(_PROMPTS)
-"""The methods that `messages_for` knows. `concat` and `lexical` ask nobody."""
-
 
 def prompt_for(method: Method) -> Prompt:
     """Return the prompt file of a method that asks an LLM, for its recipe."""
