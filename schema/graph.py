@@ -1,18 +1,19 @@
 """The jobs of a run and what each waits for: pure functions from sizes to rows.
 
-Corpus shards → one merge → blocks of features, each block by itself (steering → describe → write → activate → judge →
-publish), so that the first labels appear early. Tests of a block also wait for the pool: controls and distractors
-come from it.
+Corpus shards → one merge → blocks of features, each block by itself (steering → describe → rank → write → activate →
+judge → publish), so that the first labels appear early. Tests of a block also wait for the pool: controls and
+distractors come from it.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from schema.records import RunOptions
 from schema.stages import Stage
 
 N_CONTROL_FEATURES = 20  # 3-evaluation, "Controls": sentences that were written for 20 other features
 BYTES_PER_SHARD = 2_000_000  # about half a minute of corpus for a small subject on two cores
-FEATURES_PER_BLOCK = 6  # their steered texts fill one batch of generation
+ROWS_PER_BLOCK = 160  # steered texts: one batch of generation on a CPU
 
 
 class JobKey(NamedTuple):
@@ -59,13 +60,21 @@ def initial_jobs(n_shards: int) -> list[NewJob]:
     ]
 
 
-def blocks_of(selected: Sequence[bool], pooled: Sequence[bool], size: int = FEATURES_PER_BLOCK) -> list[Block]:
-    """Return the blocks of a run's positions; no block mixes the pool and the rest."""
+def features_per_block(options: RunOptions) -> int:
+    """Return how many features' steered texts, describe and score ones, fill a batch beside the unsteered ones."""
+    halves = 2 * options.n_steered_prompts
+    of_feature = halves * 2 * len(options.kl_targets)
+    return max(1, (ROWS_PER_BLOCK - halves) // max(of_feature, 1))
+
+
+def blocks_of(selected: Sequence[bool], pooled: Sequence[bool], size: int) -> list[Block]:
+    """Return the blocks of a run's positions, of at most `size` and about equal; none mixes the pool and the rest."""
     blocks: list[Block] = []
     n_pooled = sum(pooled)
     for start, stop in ((0, n_pooled), (n_pooled, len(selected))):
-        for lo in range(start, stop, size):
-            hi = min(lo + size, stop)
+        n = -(-(stop - start) // size)
+        for i in range(n):
+            lo, hi = (start + (stop - start) * j // n for j in (i, i + 1))
             blocks.append(Block(len(blocks), lo, hi, start == 0, sum(selected[lo:hi])))
     return blocks
 
@@ -88,14 +97,16 @@ def _jobs_of(block: Block, pool: Sequence[int]) -> list[NewJob]:
     made = [
         job(Stage.STEERING, size),
         job(Stage.DESCRIBE, size, key(Stage.STEERING)),
-        job(Stage.WRITE, size, key(Stage.DESCRIBE)),
     ]
-    if block.n_selected:
-        written = [key(Stage.WRITE, number) for number in pool]
-        described = [key(Stage.DESCRIBE, number) for number in pool]
-        made += [
-            job(Stage.ACTIVATE, block.n_selected, key(Stage.WRITE), *written),
-            job(Stage.JUDGE, block.n_selected, key(Stage.ACTIVATE), *described),
-            job(Stage.PUBLISH, block.n_selected, key(Stage.JUDGE)),
-        ]
-    return made
+    if not block.n_selected:
+        return [*made, job(Stage.WRITE, size, key(Stage.DESCRIBE))]
+    described = [key(Stage.DESCRIBE, number) for number in pool]
+    written = [key(Stage.WRITE, number) for number in pool]
+    return [
+        *made,
+        job(Stage.RANK, block.n_selected, key(Stage.DESCRIBE), *described),
+        job(Stage.WRITE, size, key(Stage.RANK)),
+        job(Stage.ACTIVATE, block.n_selected, key(Stage.WRITE), *written),
+        job(Stage.JUDGE, block.n_selected, key(Stage.ACTIVATE)),
+        job(Stage.PUBLISH, block.n_selected, key(Stage.JUDGE)),
+    ]

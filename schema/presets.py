@@ -15,8 +15,10 @@ PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
             "evaluations": ("input", "output", "output_llm", "free"),
             "options": {
                 "pool_size": 24,
+                "kl_targets": (0.5,),
                 "judge_trials": 1,
                 "judged": "label",
+                "survivors": 2,
                 "n_sentences": 3,
                 "n_steered_prompts": 2,
                 "token_change_contexts": 16,

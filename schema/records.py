@@ -125,6 +125,11 @@ class RunOptions(Record):
     judge_trials: int = Field(3, ge=0, le=10)
     judged: Literal["every", "label"] = Field("every", description="which descriptions the LLM judge sees")
     embedding_pairs: int = Field(20, ge=2, le=64)
+    survivors: int | None = Field(
+        None,
+        ge=1,
+        description="descriptions of a feature that sentences are written for, the best by embeddings; null: all",
+    )
     n_sentences: int = Field(5, ge=2, le=10)
     exemplars_in_prompt: int = Field(10, ge=1, le=50)
     tokens_in_prompt: int = Field(30, ge=1, le=200, description="of a promoted list; half as many of a suppressed one")
@@ -340,6 +345,7 @@ class Status(StrEnum):
     REFUSED = "refused"
     UNPARSED = "unparsed"
     NO_PATTERN = "no_pattern"
+    ELIMINATED = "eliminated"
     NOT_APPLICABLE = "not_applicable"
     UNREPORTED = "unreported"
     FAILED = "failed"

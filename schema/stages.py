@@ -15,9 +15,10 @@ class Stage(StrEnum):
     MERGE = "merge"  # partial exemplars to evidence; selection and pool become blocks
     STEERING = "steering"  # projection, token change, calibration, steered texts of a block
     DESCRIBE = "describe"  # descriptions of a block
-    WRITE = "write"  # the writer's sentences for the descriptions of a block
+    RANK = "rank"  # the embedding judge: output scores of a block, and which descriptions are tested further
+    WRITE = "write"  # the writer's sentences for those descriptions
     ACTIVATE = "activate"  # those sentences, and the free scores, through the subject
-    JUDGE = "judge"  # output evaluation and embedding scores of a block
+    JUDGE = "judge"  # the LLM judge, and the choice of each feature's label
     PUBLISH = "publish"  # the label of every feature of a block
 
 
@@ -27,6 +28,7 @@ QUEUES: dict[Stage, Queue] = {
     Stage.MERGE: "subject",
     Stage.STEERING: "subject",
     Stage.DESCRIBE: "llm",
+    Stage.RANK: "llm",
     Stage.WRITE: "llm",
     Stage.ACTIVATE: "subject",
     Stage.JUDGE: "llm",

@@ -111,7 +111,8 @@ def local_llm(folder: DataFolder, port: int, slots: int, environment: Mapping[st
 
 def embeddings(port: int, environment: Mapping[str, str]) -> Command:
     """Return the command of the sentence-embeddings server."""
-    return Command("embeddings", _module("workers.embeddings", "--host", "127.0.0.1", "--port", port), environment)
+    argv = _module("workers.embeddings", "--host", "127.0.0.1", "--port", port)
+    return Command("embeddings", argv, _computing(environment))
 
 
 def api(port: int, environment: Mapping[str, str]) -> Command:
@@ -123,9 +124,8 @@ def api(port: int, environment: Mapping[str, str]) -> Command:
 def workers(folder: DataFolder, llm_threads: int, environment: Mapping[str, str]) -> Iterator[Command]:
     """Yield the commands of the Celery workers, one a queue, and of the clock."""
     celery = _module("celery", "-A", "workers.app")
-    computing = {**environment, "OMP_NUM_THREADS": str(cores())}
     pools = {
-        "subject": (["--pool", "prefork", "-c", "1"], computing),
+        "subject": (["--pool", "prefork", "-c", "1"], _computing(environment)),
         "llm": (["--pool", "threads", "-c", str(llm_threads)], environment),
         "control": (["--pool", "threads", "-c", "2"], environment),
     }
@@ -163,6 +163,11 @@ def _environment(state: StackState, folder: DataFolder, settings: Settings) -> d
         # core from the one that it waits for (measured on two busy cores: 4 to 20 times slower).
         "OMP_WAIT_POLICY": "PASSIVE",
     }
+
+
+def _computing(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a process that computes with torch: a thread a core."""
+    return {**environment, "OMP_NUM_THREADS": str(cores())}
 
 
 def _module(name: str, *arguments: object) -> list[str]:

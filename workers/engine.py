@@ -38,6 +38,7 @@ _ROOMS: dict[Stage, tuple[str, str]] = {
     Stage.MERGE: ("workers.evidence", "merge_exemplars"),
     Stage.STEERING: ("workers.steering", "steer_block"),
     Stage.DESCRIBE: ("workers.describe", "describe_block"),
+    Stage.RANK: ("workers.rank", "rank_block"),
     Stage.WRITE: ("workers.write", "write_block"),
     Stage.ACTIVATE: ("workers.activate", "activate_block"),
     Stage.JUDGE: ("workers.judge", "judge_block"),

@@ -8,7 +8,7 @@ import torch
 
 from schema.blobs import open_blobs
 from schema.errors import BadSelection
-from schema.graph import block_jobs, blocks_of
+from schema.graph import block_jobs, blocks_of, features_per_block
 from schema.records import AnyEvidence
 from schema.selection import draw, parse_selection
 from schema.stages import Stage
@@ -25,9 +25,10 @@ from workers.methods.interventions import tokens_per_forward
 from workers.methods.vocabulary import nearest_neighbours
 from workers.methods.windows import ContextBatch
 from workers.opened import Opened, chunks, open_dictionary
-from workers.shapes import Shape, in_fixed_shapes
+from workers.shapes import in_fixed_shapes, shape_for
 from workers.sources import corpus_path
 
+_FORWARDS_AT_ONCE = 4  # between updates of the exemplars: larger updates cost less a token, and more memory
 _N_NEIGHBOURS = 5  # whose firing makes a silent context a hard negative
 
 
@@ -44,8 +45,9 @@ def collect_exemplars(context: Context) -> Outcome:
     accumulator = _empty(opened, brief)
     documents = open_corpus(corpus_path(context, brief), Shard(context.job.shard, n_shards))
     found = contexts(documents, opened.subject.tokenize, brief.spec.options.context_length, sink=opened.subject.sink_id)
-    for shape, rows in in_fixed_shapes(found, lambda one: len(one.ids), tokens_per_forward(opened.subject)):
-        _add(accumulator, opened, rows, shape)
+    n_tokens = _FORWARDS_AT_ONCE * tokens_per_forward(opened.subject)
+    for shape, rows in in_fixed_shapes(found, lambda one: len(one.ids), n_tokens):
+        _add(accumulator, opened, rows, shape.length)
         context.progress.advance()
     blob = open_blobs(context.settings).put(accumulator.to_bytes())
     context.progress.advance(1)
@@ -85,7 +87,8 @@ def merge_exemplars(context: Context) -> Outcome:
         features.set_density(connection, brief.dictionary.id, everyone, densities, largest)
         run_features.put(connection, brief.run_id, chosen)
 
-    blocks = blocks_of([entry.selected for entry in chosen], [entry.pooled for entry in chosen])
+    size = features_per_block(brief.spec.options)
+    blocks = blocks_of([entry.selected for entry in chosen], [entry.pooled for entry in chosen], size)
     context.progress.advance(1)
     return Outcome(write, {"n_tokens": whole.n_tokens}, block_jobs(blocks))
 
@@ -131,14 +134,22 @@ def _empty(opened: Opened, brief: Brief) -> ExemplarAccumulator:
     return ExemplarAccumulator.empty(dictionary.threshold, sizes, near)
 
 
-def _add(accumulator: ExemplarAccumulator, opened: Opened, rows: Sequence[TextContext], shape: Shape) -> None:
+def _add(accumulator: ExemplarAccumulator, opened: Opened, rows: Sequence[TextContext], length: int) -> None:
+    """Take in contexts that are padded to one length, forward by forward, all of them at once at the end."""
     subject, dictionary = opened
-    batch, n = subject.batch([row.ids for row in rows], shape), len(rows)
+    shape = shape_for(length, tokens_per_forward(subject))
+    parts = [rows[start : start + shape.n_rows] for start in range(0, len(rows), shape.n_rows)]
+    batches = [subject.batch([row.ids for row in part], shape) for part in parts]
+    values = [subject.read(batch, dictionary.read_site) for batch in batches]
+    tokens = [(batch.ids, batch.attention, batch.counted) for batch in batches]
+    ids, attention, counted = (torch.cat(tensors)[: len(rows)] for tensors in zip(*tokens, strict=True))
     numbers = torch.tensor([row.number for row in rows], device=subject.device)
     halves = torch.tensor([row.split for row in rows], device=subject.device)
-    values = subject.read(batch, dictionary.read_site)
-    parts = ((low, activations[:n]) for low, activations in chunks(dictionary, values))
-    accumulator.add(ContextBatch(batch.ids[:n], batch.attention[:n], batch.counted[:n], numbers, halves), parts)
+    encoded = (
+        (made[0][0], torch.cat([activations for _, activations in made])[: len(rows)])
+        for made in zip(*(chunks(dictionary, one) for one in values), strict=True)
+    )
+    accumulator.add(ContextBatch(ids, attention, counted, numbers, halves), encoded)
 
 
 def _merged(context: Context, brief: Brief, corpus: str) -> ExemplarAccumulator:

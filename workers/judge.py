@@ -1,7 +1,7 @@
-"""The judge's room: to which steered texts does a description belong, and which description becomes the label.
+"""The LLM judge's room: to which steered texts does a description belong, and which description becomes the label.
 
-The embedding judge sees every description and every trial; the LLM judge only ever reports. The choice is made here, on
-*choose* items, with what the label is reported with; the next stage publishes it.
+The choice is made here, on *choose* items, with what the label is reported with; the LLM judge takes no part in it.
+The next stage publishes it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,161 +10,90 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prompts.evaluation import ask_for_choice
-from schema.records import Calibration, Description, Exemplars, Score, Status, SteeredTexts, VocabularyProjection
+from schema.records import Description, Score, Status
 from schema.stages import Stage
-from schema.store import evidence, jobs, run_features, scores
-from workers import recipes
+from schema.store import jobs, run_features, scores
 from workers.cache import StoredCompletions
-from workers.desk import Block, read_block
-from workers.embeddings import Vectors, embed
+from workers.calls import together
+from workers.court import Case, Court, convene
+from workers.desk import Block, Ranking, ranked
 from workers.engine import Context, Outcome
 from workers.llm import LLMProfile, complete, profile
-from workers.methods.free_scores import evaluate_embedding_auroc, held_out_contexts
 from workers.methods.input_evaluation import SentenceActivations, SentenceHalves, evaluate_input, halve_sentences
 from workers.methods.output_evaluation import (
-    EmbeddedSet,
     JudgeTrial,
     Pair,
-    PairHalves,
-    Pool,
-    TextSet,
     Verdict,
-    contrast,
     control_features,
-    draw_pairs,
-    draw_wrong,
-    eligible_distractors,
-    evaluate_output_embedding,
     evaluate_output_llm,
-    judge_pairs,
     judge_trials,
-    judge_wrong,
-    reached_targets,
-    text_set,
     verdict,
 )
-from workers.methods.selection import Candidate, Choice, HitHalves, choose
-from workers.methods.statistics import Measurement, Vector, stream, unmeasured
+from workers.methods.selection import Candidate, choose
+from workers.methods.statistics import Measurement, stream, unmeasured
 from workers.parse import JudgeReply
-from workers.score_recipe import score_recipe
-from workers.write import described
 
 TEMPERATURE = 0.0
 MAX_TOKENS = 100
 _FEW = 200  # runs up to this size draw their LLM controls exactly; larger ones take each feature with chance 1/10
-_N_AUROC_CONTROLS = 20
 
 
-class Court(NamedTuple):
-    """What judging a block needs, read once."""
+class Bench(NamedTuple):
+    """What judging a block needs beside the court itself.
 
-    context: Context
-    block: Block
+    activations:  what `activate` left, by feature.
+    rankings:     what `rank` left, by feature.
+    outputs:      the embedding judge's scores, by description.
+    controls:     features whose LLM trials are repeated with a wrong description.
+    """
+
+    court: Court
     llm: LLMProfile | None
-    recipe: str
-    found: Mapping[int, list[Description]]
-    exemplars: Mapping[int, Exemplars]
-    neighbours: Mapping[int, tuple[int, ...]]
-    calibration: Mapping[int, Calibration]
-    texts: Mapping[int, SteeredTexts]
-    cosines: Mapping[int, Vector]
     activations: Mapping[str, Any]
+    rankings: Mapping[int, Ranking]
+    outputs: Mapping[int | None, Score]
     controls: frozenset[int]
-    embedded: dict[str, Vectors]
-
-    @property
-    def seed(self) -> int:
-        """Return the run's seed."""
-        return self.block.brief.spec.seed
-
-    def vectors(self, texts: Sequence[str]) -> Vectors:
-        """Return unit embeddings, remembered within the block."""
-        return embed(texts, self.context.settings, self.embedded)
 
 
-class Case(NamedTuple):
-    """One feature before the court: its pairs of distractors, the sets of texts, or why there are none."""
+class Ruled(NamedTuple):
+    """A case with the description that becomes the label, if any does, and the ruling as JSON."""
 
-    feature: int
-    descriptions: Sequence[Description]
-    pairs: PairHalves
-    sets: Mapping[int, TextSet]
-    contrasts: Mapping[int, Vector]
-    refusal: Measurement | None
-
-
-class Heard(NamedTuple):
-    """What the embedding judge said of one description."""
-
-    description: Description
-    hits: HitHalves | None
-    output: Measurement
+    case: Case
+    winner: Description | None
+    ruling: dict[str, object]
 
 
 def judge_block(context: Context) -> Outcome:
-    """Return the output scores of a block's descriptions, and the choice of each feature's label."""
-    court = _convene(context)
-    _embed_ahead(court)
+    """Return the LLM judge's scores of a block, and the choice of each feature's label."""
+    bench = _read(context)
+    court = bench.court
     context.progress.advance()
-    made: list[Score] = []
-    choices: dict[str, object] = {}
-    for feature in court.block.selected:
-        case = _open_case(court, feature)
-        heard = [_hear(court, case, description) for description in case.descriptions]
-        context.progress.advance()
-        made += _embedding_scores(court, case, heard)
-        candidates = [_candidate(court, feature, one) for one in heard]
-        choice = choose(candidates, seed=court.seed)
-        made += _llm_scores(court, case, choice)
-        choices[str(feature)] = _ruling(court, feature, heard, candidates, choice)
-        context.progress.advance(1)
+    ruled = [_rule(bench, court.open_case(feature)) for feature in court.block.selected]
+    heard = together(
+        lambda one: list(_llm_scores(bench, one.case, one.winner)), ruled, context.settings.llm_concurrency
+    )
+    context.progress.advance(len(ruled))
+    made = [score for of_one in heard for score in of_one]
     id_ = court.block.brief.dictionary.id
+    choices = {str(one.case.feature): one.ruling for one in ruled}
     return Outcome(lambda connection: scores.put(connection, id_, made), {"choices": choices})
 
 
-# ------------------------------------------------------------------------------------------------------------- reading
-
-
-def _convene(context: Context) -> Court:
-    block = read_block(context)
-    brief, id_ = block.brief, block.brief.dictionary.id
-    everyone = sorted({*block.selected, *block.pooled})
-
-    def recipe(kind: Any) -> str:
-        return recipes.evidence(kind, brief, block.corpus)
-
+def _read(context: Context) -> Bench:
+    court = convene(context)
+    block = court.block
     with context.transaction() as connection:
-        pool_blocks = jobs.blocks_of(connection, brief.run_id, Stage.STEERING, 0, len(block.pool))
-        numbers = sorted({*pool_blocks, context.job.block})
-        steered = jobs.results(connection, brief.run_id, Stage.STEERING, numbers)
-        (activated,) = jobs.results(connection, brief.run_id, Stage.ACTIVATE, [context.job.block])
-        exemplars = evidence.load(connection, id_, Exemplars, recipe("exemplars"), block.selected)
-        projections = evidence.load(connection, id_, VocabularyProjection, recipe("vocabulary"), block.selected)
-        calibration = evidence.load(connection, id_, Calibration, recipe("calibration"), everyone)
-        texts = evidence.load(connection, id_, SteeredTexts, recipe("steered_texts"), everyone)
-        selected = run_features.selected(connection, brief.run_id, _FEW + 1)
-    return Court(
-        context=context,
-        block=block,
-        llm=profile(brief.spec.llm, context.settings),
-        recipe=score_recipe(block),
-        found=described(context, block, numbers),
-        exemplars=exemplars,
-        neighbours={feature: projection.neighbours for feature, projection in projections.items()},
-        calibration=calibration,
-        texts=texts,
-        cosines={int(f): np.array(row) for job in steered if job.result for f, row in job.result["cosines"].items()},
+        (activated,) = jobs.results(connection, context.job.run_id, Stage.ACTIVATE, [context.job.block])
+        selected = run_features.selected(connection, context.job.run_id, _FEW + 1)
+        known = scores.load(connection, block.brief.dictionary.id, court.recipe, block.selected)
+    return Bench(
+        court=court,
+        llm=profile(block.brief.spec.llm, context.settings),
         activations=(activated.result or {}).get("features", {}),
+        rankings=ranked(context),
+        outputs={score.description_id: score for score in known if score.kind == "output"},
         controls=_llm_controls(block, selected),
-        embedded={},
     )
-
-
-def _embed_ahead(court: Court) -> None:
-    """Embed what every case will need in few large requests: descriptions, and steered texts for judges."""
-    found = [d.text for descriptions in court.found.values() for d in descriptions if d.text]
-    steered = [text.text for texts in court.texts.values() for text in texts.score if text.target_kl_nats]
-    court.vectors(list(dict.fromkeys([*found, *steered])))
 
 
 def _llm_controls(block: Block, selected: Sequence[int]) -> frozenset[int]:
@@ -175,133 +104,32 @@ def _llm_controls(block: Block, selected: Sequence[int]) -> frozenset[int]:
     return frozenset(f for f in block.selected if stream(seed, "llm_control_of", f).random() < 0.1)
 
 
-def _open_case(court: Court, feature: int) -> Case:
-    descriptions = court.found.get(feature, [])
-
-    def without(status: Status, reason: str) -> Case:
-        return Case(feature, descriptions, PairHalves((), ()), {}, {}, unmeasured(status, reason))
-
-    if feature not in court.texts or feature not in court.calibration or feature not in court.cosines:
-        return without(Status.FAILED, "its steered texts could not be made")
-    wanted = court.block.brief.spec.options.judge_targets
-    targets = reached_targets(court.calibration[feature], wanted)
-    if not targets:
-        return without(Status.UNREACHABLE, f"no strength reaches a KL of {wanted} nats")
-    pool = _pool(court)
-    places = [court.block.pooled.index(member) for member in pool.features]
-    eligible = eligible_distractors(feature, court.cosines[feature][places], targets, pool)
-    pairs = draw_pairs(court.seed, feature, eligible, pool, n=court.block.brief.spec.options.embedding_pairs)
-    if not pairs.report:
-        return without(Status.NOT_APPLICABLE, f"{len(eligible)} features of the pool fit as distractors; needs 2")
-    members = {feature, *(i for half in pairs for pair in half for i in pair)}
-    sets = {member: text_set(court.texts[member].score, targets) for member in sorted(members)}
-    contrasts = {member: _contrast(court, texts) for member, texts in sets.items()}
-    return Case(feature, descriptions, pairs, sets, contrasts, None)
-
-
-def _pool(court: Court) -> Pool:
-    """Return those features of the pool that have steered texts."""
-    pooled = court.block.pooled
-    members = [f for f in pooled if f in court.texts and f in court.calibration and f in court.cosines]
-    places = [pooled.index(member) for member in members]
-    cosines = np.array([court.cosines[member][places] for member in members]).reshape(len(members), len(members))
-    reached = [
-        frozenset(t.target_kl_nats for t in court.calibration[member].targets if t.reached) for member in members
-    ]
-    return Pool(tuple(members), cosines, tuple(reached))
-
-
-def _contrast(court: Court, texts: TextSet) -> Vector:
-    return contrast(EmbeddedSet(court.vectors(texts.amplified), court.vectors(texts.suppressed)))
-
-
-# ----------------------------------------------------------------------------------------------------- embedding judge
-
-
-def _hear(court: Court, case: Case, description: Description) -> Heard:
-    if description.status != Status.OK:
-        reason = description.reason or f"the description is {description.status}"
-        return Heard(description, None, unmeasured(description.status, reason))
-    if case.refusal is not None:
-        return Heard(description, None, case.refusal)
-    (vector,) = court.vectors([description.text or ""])
-    hits = HitHalves(*(judge_pairs(vector, case.feature, half, case.contrasts) for half in case.pairs))
-    wrong, vectors = _wrong(court, case, description, case.pairs.report)
-    wrong_hits = judge_wrong(vectors, case.feature, wrong, case.contrasts)
-    return Heard(description, hits, evaluate_output_embedding(case.pairs.report, hits.report, wrong, wrong_hits))
-
-
-def _wrong(
-    court: Court, case: Case, description: Description, pairs: Sequence[Pair]
-) -> tuple[dict[Pair, int], dict[int, Vectors]]:
-    """Return, for each pair, a feature whose description by the same method is wrong here, and their embeddings."""
-    texts = _texts_by(court, description)
-    wrong = draw_wrong(court.seed, case.feature, pairs, list(texts), court.neighbours.get(case.feature, ()))
-    chosen = sorted(set(wrong.values()))
-    return wrong, dict(zip(chosen, court.vectors([texts[i] for i in chosen]), strict=True)) if chosen else {}
-
-
-def _texts_by(court: Court, description: Description) -> dict[int, str]:
-    """Return what the pool's features are described as by the method of a description."""
-    return {
-        feature: other.text
-        for feature in court.block.pooled
-        for other in court.found.get(feature, [])
-        if other.method == description.method and other.status == Status.OK and other.text
-    }
-
-
-def _embedding_scores(court: Court, case: Case, heard: Sequence[Heard]) -> Iterator[Score]:
-    evaluations = court.block.brief.spec.evaluations
-    for description, _, output in heard:
-        marks = {"description_id": description.id, "method": description.method}
-        if "output" in evaluations:
-            yield output.score(case.feature, "output", court.recipe, **marks)  # type: ignore[arg-type]
-        if "free" in evaluations:
-            ranked = _rank_contexts(court, case.feature, description)
-            yield ranked.score(case.feature, "embedding_auroc", court.recipe, **marks)  # type: ignore[arg-type]
-
-
-def _rank_contexts(court: Court, feature: int, description: Description) -> Measurement:
-    if description.status != Status.OK or feature not in court.exemplars:
-        return unmeasured(description.status, description.reason or f"the description is {description.status}")
-    contexts = held_out_contexts(court.exemplars[feature])
-    near = {feature, *court.neighbours.get(feature, ())}
-    others = [text for other, text in _texts_by(court, description).items() if other not in near]
-    return evaluate_embedding_auroc(
-        court.vectors([description.text or ""])[0],
-        court.vectors(contexts.firing),
-        court.vectors(contexts.silent),
-        list(court.vectors(others[:_N_AUROC_CONTROLS])),
-        seed=court.seed,
-    )
-
-
 # ----------------------------------------------------------------------------------------------------------- the label
 
 
-def _candidate(court: Court, feature: int, heard: Heard) -> Candidate:
-    description = heard.description
-    activated = court.activations.get(str(feature), {})
+def _candidate(bench: Bench, feature: int, description: Description) -> Candidate:
+    activated = bench.activations.get(str(feature), {})
     own = activated.get("own", {}).get(str(description.id))
+    ranking = bench.rankings.get(feature)
+    eliminated = ranking is not None and description.id not in ranking.survivors
     return Candidate(
         text=description.text,
-        status=description.status,
-        sentences=_halves(court, feature, own) if own else None,
-        controls=tuple(_halves(court, feature, sides) for sides in activated.get("others", ())),
-        hits=heard.hits,
+        status=Status.ELIMINATED if eliminated and description.status == Status.OK else description.status,
+        sentences=_halves(bench, feature, own) if own else None,
+        controls=tuple(_halves(bench, feature, sides) for sides in activated.get("others", ())),
+        hits=ranking.hits.get(description.id or 0) if ranking else None,
     )
 
 
-def _halves(court: Court, feature: int, sides: Sequence[Sequence[float]]) -> SentenceHalves:
+def _halves(bench: Bench, feature: int, sides: Sequence[Sequence[float]]) -> SentenceHalves:
     activations = SentenceActivations(*(np.array(side) for side in sides))
-    return halve_sentences(activations, seed=court.seed, feature=feature)
+    return halve_sentences(activations, seed=bench.court.seed, feature=feature)
 
 
-def _ruling(
-    court: Court, feature: int, heard: Sequence[Heard], candidates: Sequence[Candidate], choice: Choice
-) -> dict[str, object]:
-    """Return the choice, and the winner's scores on items that took no part in it, as JSON."""
+def _rule(bench: Bench, case: Case) -> Ruled:
+    """Return the choice, and the winner's scores on items that took no part in it."""
+    candidates = [_candidate(bench, case.feature, description) for description in case.descriptions]
+    choice = choose(candidates, seed=bench.court.seed)
 
     def text(index: int | None) -> str | None:
         return None if index is None else candidates[index].text
@@ -311,61 +139,64 @@ def _ruling(
         "best_input": text(choice.best_input),
         "best_output": text(choice.best_output),
         "standings": [
-            standing._asdict() | {"candidate": heard[standing.candidate].description.method}
+            standing._asdict() | {"candidate": case.descriptions[standing.candidate].method}
             for standing in choice.standings
         ],
     }
     if choice.winner is None:
-        return ruling
-    winner, candidate = heard[choice.winner], candidates[choice.winner]
-    marks = {"description_id": winner.description.id, "method": winner.description.method}
-    reported = _report_input(court, feature, candidate).score(feature, "input", court.recipe, **marks)  # type: ignore[arg-type]
-    output = winner.output.score(feature, "output", court.recipe, **marks)  # type: ignore[arg-type]
-    return ruling | {
-        "winner": winner.description.id,
+        return Ruled(case, None, ruling)
+    winner, candidate = case.descriptions[choice.winner], candidates[choice.winner]
+    reported = bench.court.score(case, winner, "input", _report_input(bench, case.feature, candidate))
+    output = bench.outputs.get(winner.id)
+    scored = {
+        "winner": winner.id,
         "input": reported.model_dump(mode="json"),
-        "output": output.model_dump(mode="json"),
+        "output": output.model_dump(mode="json") if output else None,
     }
+    return Ruled(case, winner, ruling | scored)
 
 
-def _report_input(court: Court, feature: int, candidate: Candidate) -> Measurement:
+def _report_input(bench: Bench, feature: int, candidate: Candidate) -> Measurement:
     if candidate.sentences is None:
         return unmeasured(Status.NOT_APPLICABLE, "no sentences were written from it")
-    known = court.exemplars.get(feature)
+    known = bench.court.exemplars.get(feature)
     controls = [halves.report for halves in candidate.controls]
     threshold = known.threshold if known else 0.0
-    return evaluate_input(candidate.sentences.report, controls, threshold=threshold, seed=court.seed)
+    return evaluate_input(candidate.sentences.report, controls, threshold=threshold, seed=bench.court.seed)
 
 
 # ----------------------------------------------------------------------------------------------------------- LLM judge
 
 
-def _llm_scores(court: Court, case: Case, choice: Choice) -> Iterator[Score]:
+def _llm_scores(bench: Bench, case: Case, winner: Description | None) -> Iterator[Score]:
     """Yield the LLM judge's scores of the descriptions that it is to see; the winner's come with a control."""
-    options = court.block.brief.spec.options
-    if court.llm is None or "output_llm" not in court.block.brief.spec.evaluations or case.refusal is not None:
+    court, spec = bench.court, bench.court.block.brief.spec
+    if bench.llm is None or "output_llm" not in spec.evaluations or case.refusal is not None:
         return
-    trials = judge_trials(court.seed, case.feature, options.judge_trials, case.pairs.report, case.sets)
-    winner = None if choice.winner is None else case.descriptions[choice.winner]
-    judged = [d for d in case.descriptions if d.status == Status.OK and (options.judged == "every" or d == winner)]
+    trials = judge_trials(court.seed, case.feature, spec.options.judge_trials, case.pairs.report, case.sets)
+    judged = [d for d in case.descriptions if d.status == Status.OK and _is_judged(bench, case, d, winner)]
     verdicts: dict[int, list[Verdict]] = {description.id or 0: [] for description in judged}
     control: list[Verdict] = []
     for trial, pair in zip(trials, case.pairs.report, strict=False):
         # One trial after another: the three sets stand first in the prompt, and the endpoint has them cached.
         for description in judged:
-            verdicts[description.id or 0].append(_ask(court, court.llm, trial, description.text or ""))
-        if winner is not None and case.feature in court.controls:
-            control += [_ask(court, court.llm, trial, text) for text in _wrong_texts(court, case, winner, pair)]
+            verdicts[description.id or 0].append(_ask(court, bench.llm, trial, description.text or ""))
+        if winner is not None and case.feature in bench.controls:
+            control += [_ask(court, bench.llm, trial, text) for text in _wrong_texts(court, case, winner, pair)]
     for description in judged:
         measured = evaluate_output_llm(verdicts[description.id or 0], control if description == winner else ())
-        yield measured.score(
-            case.feature, "output_llm", court.recipe, description_id=description.id, method=description.method
-        )
+        yield court.score(case, description, "output_llm", measured)
+
+
+def _is_judged(bench: Bench, case: Case, description: Description, winner: Description | None) -> bool:
+    ranking = bench.rankings.get(case.feature)
+    survives = ranking is None or description.id in ranking.survivors
+    return description == winner or (bench.court.block.brief.spec.options.judged == "every" and survives)
 
 
 def _wrong_texts(court: Court, case: Case, description: Description, pair: Pair) -> list[str]:
-    texts = _texts_by(court, description)
-    wrong = draw_wrong(court.seed, case.feature, case.pairs.report, list(texts), court.neighbours.get(case.feature, ()))
+    texts = court.texts_by(description)
+    wrong = court.draw_wrong(case, texts)
     return [texts[wrong[pair]]] if pair in wrong else []
 
 

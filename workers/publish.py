@@ -52,7 +52,7 @@ def _label(
         method=winner.method if winner else None,
         description_id=winner.id if winner else None,
         input=Score.model_validate(choice["input"]) if winner else None,
-        output=Score.model_validate(choice["output"]) if winner else None,
+        output=Score.model_validate(choice["output"]) if winner and choice["output"] else None,
         output_llm=by_llm.get(winner.id) if winner else None,
         best_input=choice["best_input"],
         best_output=choice["best_output"],

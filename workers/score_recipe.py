@@ -4,7 +4,7 @@ from schema.recipes import digest
 from workers import recipes
 from workers.desk import Block
 
-_VERSION = 1
+_VERSION = 2
 
 
 def score_recipe(block: Block) -> str:

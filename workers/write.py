@@ -1,18 +1,15 @@
 """The writer's room: from a description alone to sentences that should, and should not, make the feature fire."""
 
-from collections.abc import Iterable
-
 from prompts.evaluation import ask_for_sentences
 from prompts.loader import load_prompt
 from schema.graph import N_CONTROL_FEATURES
 from schema.recipes import digest
 from schema.records import Description, Sentences, Status
-from schema.stages import Stage
-from schema.store import descriptions, jobs
+from schema.store import descriptions
 from schema.store.run_features import RunFeature
 from workers.cache import StoredCompletions
 from workers.calls import together
-from workers.desk import Block, read_block
+from workers.desk import Block, Ranking, described, ranked, read_block
 from workers.engine import Context, Outcome
 from workers.llm import LLMProfile, complete, profile
 from workers.parse import sentences_reply
@@ -20,13 +17,13 @@ from workers.parse import sentences_reply
 _VERSION = 1
 TEMPERATURE = 0.8  # ten sentences at temperature 0 tend to be one sentence
 FREQUENCY_PENALTY = 0.8  # and a small model's still tend to; a repeated one is refused
-_CAN_BE_WRITTEN = (Status.OK,)
 
 
 def write_block(context: Context) -> Outcome:
     """Return the sentences for the descriptions of a block.
 
-    Features that are only in the pool get sentences for one description, and only as many features as controls need.
+    Only descriptions that survived the ranking get any. Features that are only in the pool get sentences for one
+    description, and only as many features as controls need.
     """
     block = read_block(context)
     llm = profile(block.brief.spec.llm, context.settings)
@@ -34,19 +31,15 @@ def write_block(context: Context) -> Outcome:
     if llm is None or "input" not in block.brief.spec.evaluations:
         return Outcome(lambda connection: None, {})
     recipe = sentences_recipe(block, llm)
-    asked = [d for entry in block.features for d in _worth_writing(entry, found.get(entry.feature, []))]
-    together(lambda description: _write(context, block, llm, description, recipe), asked)
+    rankings = ranked(context)
+    asked = [
+        description
+        for entry in block.features
+        for description in _worth_writing(entry, found.get(entry.feature, []), rankings.get(entry.feature))
+    ]
+    together(lambda one: _write(context, block, llm, one, recipe), asked, context.settings.llm_concurrency)
     context.progress.advance(len(block.features))
     return Outcome(lambda connection: None, {})
-
-
-def described(context: Context, block: Block, numbers: Iterable[int]) -> dict[int, list[Description]]:
-    """Return the descriptions that this run has of the features of some blocks, in the order of its methods."""
-    with context.transaction() as connection:
-        finished = jobs.results(connection, block.brief.run_id, Stage.DESCRIBE, list(numbers))
-        ids = [job.result["descriptions"] for job in finished if job.result]
-        loaded = descriptions.load(connection, [id_ for part in ids for of_one in part.values() for id_ in of_one])
-    return {int(feature): [loaded[id_] for id_ in of_one] for part in ids for feature, of_one in part.items()}
 
 
 def sentences_recipe(block: Block, llm: LLMProfile) -> str:
@@ -68,10 +61,10 @@ def sentences_recipe(block: Block, llm: LLMProfile) -> str:
     )
 
 
-def _worth_writing(entry: RunFeature, found: list[Description]) -> list[Description]:
-    usable = [description for description in found if description.status in _CAN_BE_WRITTEN]
+def _worth_writing(entry: RunFeature, found: list[Description], ranking: Ranking | None) -> list[Description]:
+    usable = [description for description in found if description.status == Status.OK]
     if entry.selected:
-        return usable
+        return [d for d in usable if ranking is None or d.id in ranking.survivors]
     return usable[-1:] if entry.position <= N_CONTROL_FEATURES else []
 
 

@@ -34,8 +34,11 @@ def test_tests_of_a_block_wait_for_the_whole_pool() -> None:
     jobs = block_jobs(blocks_of([True] * 6, [True] * 4 + [False] * 2, size=2))
     waits = {job.key: job.waits_for for job in jobs}
     assert {key.block for key in waits[JobKey(Stage.ACTIVATE, 2)]} == {0, 1, 2}
-    assert set(waits[JobKey(Stage.JUDGE, 2)]) == {
-        (Stage.ACTIVATE, 2, 0),
-        (Stage.DESCRIBE, 0, 0),
-        (Stage.DESCRIBE, 1, 0),
-    }
+    assert {key.block for key in waits[JobKey(Stage.RANK, 2)]} == {0, 1, 2}
+
+
+def test_features_that_are_only_in_the_pool_are_written_for_without_a_ranking() -> None:
+    jobs = {job.key: job for job in block_jobs(blocks_of([False, True], [True, True], size=1))}
+    assert JobKey(Stage.RANK, 0) not in jobs
+    assert jobs[JobKey(Stage.WRITE, 0)].waits_for == (JobKey(Stage.DESCRIBE, 0),)
+    assert jobs[JobKey(Stage.WRITE, 1)].waits_for == (JobKey(Stage.RANK, 1),)

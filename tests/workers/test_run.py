@@ -114,6 +114,41 @@ def test_a_second_run_of_the_same_thing_calls_no_llm_and_computes_no_evidence(ho
     assert {f: label.text for f, label in before.items()} == {f: label.text for f, label in after.items()}
 
 
+def test_only_survivors_of_the_ranking_are_written_for_and_can_win(house: House, server: LLMServer) -> None:
+    run_id = house.submit(features="0-3", options=SMALL.model_copy(update={"survivors": 1, "pool_size": 4}))
+    house.work()
+    labels = house.labels(run_id)
+    assert len(labels) == 4
+    for feature, label in labels.items():
+        assert label.status == Status.OK
+        inputs = {score.description_id: score for score in house.scores(feature) if score.kind == "input"}
+        tested = [id_ for id_, score in inputs.items() if score.status == Status.OK]
+        eliminated = [score for score in inputs.values() if score.status == Status.ELIMINATED]
+        assert tested == [label.description_id]
+        assert len(eliminated) == len(inputs) - 1 == 3
+        assert all(score.estimate is None and score.reason for score in eliminated)
+        outputs = [score for score in house.scores(feature) if score.kind == "output"]
+        assert all(score.estimate is not None for score in outputs)
+    # One set for each feature: of its survivor, or of one description where it is only in the pool.
+    assert house.query("SELECT count(*) FROM sentences") == house.query("SELECT count(*) FROM run_feature")
+
+
+def test_a_ranking_that_failed_eliminates_nobody(house: House) -> None:
+    run_id = house.submit(features="0-1", options=SMALL.model_copy(update={"survivors": 1, "pool_size": 4}))
+    house.work([stage for stage in Stage if stage != Stage.RANK])
+    from schema.store import database, jobs
+
+    with database.lend(house.pool) as connection:
+        claimed = jobs.claim(connection, [Stage.RANK], owner="dies", lease_s=60)
+        assert claimed is not None
+        jobs.fail(connection, claimed, reason="no embeddings", final=True)
+    house.work()
+    for label in house.labels(run_id).values():
+        assert label.status == Status.OK
+        assert label.input is not None
+        assert label.output is None
+
+
 def test_without_an_llm_every_feature_has_a_lexical_label(house: House, server: LLMServer) -> None:
     run_id = house.submit(features="0-3", llm="none", methods=("lexical",))
     house.work()

@@ -250,26 +250,31 @@ class ExemplarAccumulator:
         if kept.cost.shape[1] == 0:
             return
         worst = kept.worst[offer.low : offer.low + offer.cost.shape[1]]
-        columns = ((offer.cost <= worst) & (offer.cost < torch.inf)).any(dim=0).nonzero().squeeze(1)
+        hopeful = (offer.cost <= worst) & (offer.cost < torch.inf)
+        n_hopeful = hopeful.sum(dim=0)
+        columns = n_hopeful.nonzero().squeeze(1)
         if columns.numel() == 0:
             return
-        positions = offer.positions(columns).long()
+        # The hopeful rows of each feature, and no more columns than the luckiest feature needs.
+        cost, row = offer.cost[:, columns].masked_fill(~hopeful[:, columns], torch.inf).T.sort(dim=1)
+        m = int(n_hopeful.max())
+        cost, row = cost[:, :m], row[:, :m]
+        positions = offer.positions(columns).T.gather(1, row).long()
         offered = slots.Candidates(
-            cost=offer.cost[:, columns].T,
-            context=seen.batch.context[offer.rows].expand(columns.numel(), -1),
-            key=seen.keys[offer.rows[:, None], positions].T,
-            position=positions.T.int(),
+            cost=cost,
+            context=seen.batch.context[offer.rows][row],
+            key=seen.keys[offer.rows[row], positions],
+            position=positions.int(),
         )
 
         def cut(feature: Tensor, candidate: Tensor, position: Tensor) -> slots.Cut:
-            peaks = Peaks(offer.rows[candidate], position, columns[feature])
+            peaks = Peaks(offer.rows[row[feature, candidate]], position, columns[feature])
             ids = window_ids(seen.batch, peaks, self.options.span)
             if offer.activations is None:
                 return slots.Cut(ids, torch.empty((ids.shape[0], 0), dtype=torch.float16, device=ids.device))
             return slots.Cut(ids, window_activations(seen.batch, offer.activations, peaks, self.options.span))
 
-        old = kept.rows(offer.low + columns)
-        kept.write(offer.low + columns, slots.admit(old, offered, cut, distinct=distinct))
+        slots.admit(kept, offer.low + columns, offered, cut, distinct=distinct)
 
     def record(self, feature: int, pieces: Pieces) -> Exemplars:
         """Return what was found of a feature.
@@ -338,7 +343,7 @@ class ExemplarAccumulator:
         tensors |= {f"counts.{field}": getattr(self.counts, field) for field in Tally._fields}
         for split, lists in enumerate(self.lists):
             for name, kept in zip(Lists._fields, lists, strict=True):
-                tensors |= {f"{split}.{name}.{field}": getattr(kept, field) for field in Slots._fields}
+                tensors |= {f"{split}.{name}.{field}": tensor for field, tensor in kept.ordered()._asdict().items()}
         return tensors
 
 
@@ -390,8 +395,9 @@ def _metadata(packed: bytes) -> dict[str, str]:
 
 def _read(of_all: Slots, feature: int, before: int) -> Iterator[_Found]:
     """Yield the windows of a feature, best first, without the empty slots and what lies outside the contexts."""
-    n_kept = int((of_all.cost[feature] < torch.inf).sum())
-    rows = [tensor[feature, :n_kept].tolist() for tensor in of_all[1:]]
+    ordered = of_all.rows(slice(feature, feature + 1)).ordered()
+    n_kept = int((ordered.cost < torch.inf).sum())
+    rows = [tensor[0, :n_kept].tolist() for tensor in ordered[1:]]
     for context, key, position, ids, activations in zip(*rows, strict=True):
         inside = [i for i, token in enumerate(ids) if token != NO_TOKEN]
         low, high = inside[0], inside[-1] + 1

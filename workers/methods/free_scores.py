@@ -101,6 +101,11 @@ class Contexts(NamedTuple):
     firing: tuple[str, ...]
     silent: tuple[str, ...]
 
+    def halves(self) -> tuple["Contexts", "Contexts"]:
+        """Return every other context of both sides, and the rest: for a ranking, and for what is reported after it."""
+        choose, report = (Contexts(self.firing[start::2], self.silent[start::2]) for start in (1, 0))
+        return choose, report
+
 
 def held_out_contexts(exemplars: Exemplars) -> Contexts:
     """Return the held-out top exemplars, and the silent contexts and hard negatives, each context once."""

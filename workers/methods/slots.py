@@ -19,7 +19,7 @@ NO_CONTEXT = -1
 
 
 class Slots(NamedTuple):
-    """The windows of n features, k slots each, cheapest first; an empty slot costs infinity.
+    """The windows of n features, k slots each, in any order; an empty slot costs infinity, whatever else it holds.
 
     cost:        (n, k) float64
     context:     (n, k) int64, the context's own number
@@ -55,16 +55,15 @@ class Slots(NamedTuple):
     @property
     def worst(self) -> Tensor:
         """Return what a window must not cost more than to have a chance, (n,); infinity while a slot is empty."""
-        return self.cost[:, -1]
+        return self.cost.amax(dim=1) if self.cost.shape[1] else self.cost.new_full(self.cost.shape[:1], -torch.inf)
 
     def rows(self, features: Tensor | slice) -> "Slots":
         """Return the slots of some features."""
         return Slots(*(tensor[features] for tensor in self))
 
-    def write(self, features: Tensor, slots: "Slots") -> None:
-        """Replace the slots of some features, in place."""
-        for mine, theirs in zip(self, slots, strict=True):
-            mine[features] = theirs
+    def ordered(self) -> "Slots":
+        """Return the same windows, cheapest first, and all empty slots alike: equal lists are equal bytes."""
+        return choose(self, cheapest(self.cost, self.context, None, self.cost.shape[1]))
 
 
 def merge(a: Slots, b: Slots, *, distinct: bool) -> Slots:
@@ -99,7 +98,10 @@ def cheapest(cost: Tensor, context: Tensor, key: Tensor | None, k: int) -> Choic
 def choose(slots: Slots, choice: Choice) -> Slots:
     """Return the chosen columns as slots, empty ones blank."""
     picked = Slots(*(_pick(tensor, choice.columns) for tensor in slots))._replace(cost=choice.cost)
-    return blank(picked)
+    empty = picked.cost == torch.inf
+    for tensor, value in zip(picked[1:], (NO_CONTEXT, 0, 0, NO_TOKEN, 0), strict=True):
+        tensor[empty] = value
+    return picked
 
 
 class Candidates(NamedTuple):
@@ -118,38 +120,39 @@ class Cut(NamedTuple):
     activations: Tensor
 
 
-def admit(slots: Slots, offered: Candidates, cut: Callable[[Tensor, Tensor, Tensor], Cut], *, distinct: bool) -> Slots:
-    """Return the slots after an offer; windows are cut for those only that get in.
+def admit(
+    slots: Slots,
+    features: Tensor,
+    offered: Candidates,
+    cut: Callable[[Tensor, Tensor, Tensor], Cut],
+    *,
+    distinct: bool,
+) -> None:
+    """Update the slots of some features (n,), in place: what gets in takes the slot of what it pushes out.
 
-    cut: from (feature row, candidate column, position), each (e,), to their windows
+    Windows are the bulk of a slot, so those that stay are not moved, and only those that get in are cut.
+
+    cut: from (row of the offer, candidate column, position), each (e,), to their windows
     """
     k = slots.cost.shape[1]
-    cost, context, key, position = (
-        torch.cat([kept, new], dim=1) for kept, new in zip(slots[: len(offered)], offered, strict=True)
-    )
-    index, chosen = cheapest(cost, context, key if distinct else None, k)
-    feature, slot = ((index >= k) & (chosen < torch.inf)).nonzero(as_tuple=True)
-    after = Slots(
-        cost=chosen,
-        context=context.gather(1, index),
-        key=key.gather(1, index),
-        position=position.gather(1, index),
-        ids=_pick(slots.ids, index.clamp(max=k - 1)),
-        activations=_pick(slots.activations, index.clamp(max=k - 1)),
-    )
-    windows = cut(feature, index[feature, slot] - k, after.position[feature, slot])
-    after.ids[feature, slot] = windows.ids
-    after.activations[feature, slot] = windows.activations
-    return blank(after)
-
-
-def blank(slots: Slots) -> Slots:
-    """Give every empty slot the same form, in place, so that equal lists are equal bytes; return the slots."""
-    empty = slots.cost == torch.inf
-    if empty.any():
-        for tensor, value in zip(slots[1:], (NO_CONTEXT, 0, 0, NO_TOKEN, 0), strict=True):
-            tensor[empty] = value
-    return slots
+    kept, context = slots.cost[features], slots.context[features]
+    key = torch.cat([slots.key[features], offered.key], dim=1) if distinct else None
+    choice = cheapest(torch.cat([kept, offered.cost], dim=1), torch.cat([context, offered.context], dim=1), key, k)
+    chosen = torch.zeros((kept.shape[0], k + offered.cost.shape[1]), dtype=torch.bool, device=kept.device)
+    chosen.scatter_(1, choice.columns, choice.cost < torch.inf)
+    stays, enters = chosen[:, :k], chosen[:, k:]
+    slots.cost[features] = kept.masked_fill(~stays, torch.inf)
+    row, candidate = enters.nonzero(as_tuple=True)
+    nth = enters.cumsum(dim=1)[row, candidate] - 1
+    slot = stays.int().argsort(dim=1, stable=True)[row, nth]  # free slots stand first
+    feature, position = features[row], offered.position[row, candidate]
+    slots.cost[feature, slot] = offered.cost[row, candidate]
+    slots.context[feature, slot] = offered.context[row, candidate]
+    slots.key[feature, slot] = offered.key[row, candidate]
+    slots.position[feature, slot] = position
+    windows = cut(row, candidate, position)
+    slots.ids[feature, slot] = windows.ids
+    slots.activations[feature, slot] = windows.activations
 
 
 def _pick(tensor: Tensor, index: Tensor) -> Tensor:

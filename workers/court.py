@@ -1,0 +1,151 @@
+"""What both judges of a block start from: whose texts a feature's are set against, and which descriptions are wrong."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from schema.records import (
+    Calibration,
+    Description,
+    Exemplars,
+    Score,
+    ScoreKind,
+    Status,
+    SteeredTexts,
+    VocabularyProjection,
+)
+from schema.stages import Stage
+from schema.store import evidence, jobs
+from workers import recipes
+from workers.desk import Block, described, read_block
+from workers.engine import Context
+from workers.methods.output_evaluation import (
+    Pair,
+    PairHalves,
+    Pool,
+    TextSet,
+    draw_pairs,
+    draw_wrong,
+    eligible_distractors,
+    reached_targets,
+    text_set,
+)
+from workers.methods.statistics import Measurement, Vector, unmeasured
+from workers.score_recipe import score_recipe
+
+
+class Case(NamedTuple):
+    """One feature before the court: its pairs of distractors, the sets of texts, or why there are none."""
+
+    feature: int
+    descriptions: Sequence[Description]
+    pairs: PairHalves
+    sets: Mapping[int, TextSet]
+    refusal: Measurement | None
+
+
+class Court(NamedTuple):
+    """What judging a block needs, read once."""
+
+    context: Context
+    block: Block
+    recipe: str
+    found: Mapping[int, list[Description]]
+    exemplars: Mapping[int, Exemplars]
+    neighbours: Mapping[int, tuple[int, ...]]
+    calibration: Mapping[int, Calibration]
+    texts: Mapping[int, SteeredTexts]
+    cosines: Mapping[int, Vector]
+
+    @property
+    def seed(self) -> int:
+        """Return the run's seed."""
+        return self.block.brief.spec.seed
+
+    def open_case(self, feature: int) -> Case:
+        """Return a feature's case; it is refused where the feature can't be told from others by its texts."""
+        descriptions = self.found.get(feature, [])
+
+        def without(status: Status, reason: str) -> Case:
+            return Case(feature, descriptions, PairHalves((), ()), {}, unmeasured(status, reason))
+
+        if not self._is_steered(feature):
+            return without(Status.FAILED, "its steered texts could not be made")
+        options = self.block.brief.spec.options
+        targets = reached_targets(self.calibration[feature], options.judge_targets)
+        if not targets:
+            return without(Status.UNREACHABLE, f"no strength reaches a KL of {options.judge_targets} nats")
+        pool = self._pool()
+        places = [self.block.pooled.index(member) for member in pool.features]
+        eligible = eligible_distractors(feature, self.cosines[feature][places], targets, pool)
+        pairs = draw_pairs(self.seed, feature, eligible, pool, n=options.embedding_pairs)
+        if not pairs.report:
+            return without(Status.NOT_APPLICABLE, f"{len(eligible)} features of the pool fit as distractors; needs 2")
+        members = {feature, *(i for half in pairs for pair in half for i in pair)}
+        sets = {member: text_set(self.texts[member].score, targets) for member in sorted(members)}
+        return Case(feature, descriptions, pairs, sets, None)
+
+    def texts_by(self, description: Description) -> dict[int, str]:
+        """Return what the pool's features are described as by the method of a description."""
+        return {
+            feature: other.text
+            for feature in self.block.pooled
+            for other in self.found.get(feature, [])
+            if other.method == description.method and other.status == Status.OK and other.text
+        }
+
+    def draw_wrong(self, case: Case, described: Mapping[int, str]) -> dict[Pair, int]:
+        """Return, for each reported pair, a feature whose description (of `described`) is wrong for the case."""
+        neighbours = self.neighbours.get(case.feature, ())
+        return draw_wrong(self.seed, case.feature, case.pairs.report, list(described), neighbours)
+
+    def score(self, case: Case, description: Description, kind: ScoreKind, measurement: Measurement) -> Score:
+        """Return a measurement as the score of one of the case's descriptions."""
+        return measurement.score(
+            case.feature, kind, self.recipe, description_id=description.id, method=description.method
+        )
+
+    def _is_steered(self, feature: int) -> bool:
+        return feature in self.texts and feature in self.calibration and feature in self.cosines
+
+    def _pool(self) -> Pool:
+        """Return those features of the pool that have steered texts."""
+        pooled = self.block.pooled
+        members = [feature for feature in pooled if self._is_steered(feature)]
+        places = [pooled.index(member) for member in members]
+        cosines = np.array([self.cosines[member][places] for member in members]).reshape(len(members), len(members))
+        reached = [
+            frozenset(t.target_kl_nats for t in self.calibration[member].targets if t.reached) for member in members
+        ]
+        return Pool(tuple(members), cosines, tuple(reached))
+
+
+def convene(context: Context) -> Court:
+    """Return the court of a block."""
+    block = read_block(context)
+    brief, id_ = block.brief, block.brief.dictionary.id
+    everyone = sorted({*block.selected, *block.pooled})
+
+    def recipe(kind: Any) -> str:
+        return recipes.evidence(kind, brief, block.corpus)
+
+    with context.transaction() as connection:
+        pool_blocks = jobs.blocks_of(connection, brief.run_id, Stage.STEERING, 0, len(block.pool))
+        numbers = sorted({*pool_blocks, context.job.block})
+        steered = jobs.results(connection, brief.run_id, Stage.STEERING, numbers)
+        exemplars = evidence.load(connection, id_, Exemplars, recipe("exemplars"), block.selected)
+        projections = evidence.load(connection, id_, VocabularyProjection, recipe("vocabulary"), block.selected)
+        calibration = evidence.load(connection, id_, Calibration, recipe("calibration"), everyone)
+        texts = evidence.load(connection, id_, SteeredTexts, recipe("steered_texts"), everyone)
+    return Court(
+        context=context,
+        block=block,
+        recipe=score_recipe(block),
+        found=described(context, block, numbers),
+        exemplars=exemplars,
+        neighbours={feature: projection.neighbours for feature, projection in projections.items()},
+        calibration=calibration,
+        texts=texts,
+        cosines={int(f): np.array(row) for job in steered if job.result for f, row in job.result["cosines"].items()},
+    )
