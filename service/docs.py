@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Any
@@ -82,7 +83,7 @@ def _operation(document: Node, method: str, path: str, operation: Node) -> str:
 def _table(name: str, rows: Iterable[tuple[str, Node, Node]]) -> Iterator[str]:
     lines = [
         f"<tr><td><code>{escape(label)}</code></td><td>{escape(_type(schema))}</td>"
-        f"<td>{escape(described.get('description', schema.get('description', '')))}</td></tr>"
+        f"<td>{_inline(described.get('description', schema.get('description', '')))}</td></tr>"
         for label, schema, described in rows
     ]
     if lines:
@@ -125,4 +126,9 @@ def _resolve(document: Node, schema: Node) -> Node:
 def _paragraphs(text: str) -> Iterator[str]:
     for paragraph in text.strip().split("\n\n"):
         if paragraph:
-            yield f"<p>{escape(paragraph)}</p>"
+            yield f"<p>{_inline(paragraph)}</p>"
+
+
+def _inline(text: str) -> str:
+    """Return a text as HTML, what stands between backticks as code."""
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))

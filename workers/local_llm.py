@@ -38,7 +38,7 @@ def find_model() -> Path:
 def requantise(source: Path, folder: Path) -> Path:
     """Return the model at 8 bits a weight instead of 4, written to `folder` the first time.
 
-    llama.cpp without AVX (the prebuilt wheel) reads a prompt twice as fast from Q8_0 as from Q4_1 (measured: 230
+    llama.cpp built for AVX2 (the prebuilt wheel) reads a prompt twice as fast from Q8_0 as from Q4_1 (measured: 230
     against 110 tokens a second and core; it writes 40 against 45), and the finer grid keeps every weight to 1/254 of
     the largest in its block of 32: the perplexity stays 42.05 on our corpus. Q4_0 reads 270 and writes 57, but rounds
     on a grid as coarse as the one that the weights are on: 55.96.

@@ -113,6 +113,11 @@ def test_the_page_is_served_under_a_strict_policy(api: Api) -> None:
     assert api.http.get("/openapi.json").json()["info"]["title"] == "Glossarium"
 
 
+def test_what_stands_between_backticks_is_shown_as_code() -> None:
+    page = docs.render({"info": {"title": "T", "version": "1", "description": "a `b<c>` d ` e"}, "paths": {}})
+    assert "<p>a <code>b&lt;c&gt;</code> d ` e</p>" in page
+
+
 def test_the_page_escapes_what_it_shows() -> None:
     evil = "<script>alert(1)</script>"
     operation = {"tags": [evil], "summary": evil, "description": evil, "responses": {}}
