@@ -39,5 +39,4 @@ check: install  ## lint, types and import contracts
 	$(BIN)/lint-imports --no-cache
 
 bench: install  ## measure the methods against plain loops, as ratios in one run
-	@if test -d tests/benchmarks; then $(BIN)/python -m pytest -s tests/benchmarks $(ARGS); \
-	else echo "no benchmarks yet: tests/benchmarks does not exist"; fi
+	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
-from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
@@ -75,13 +74,6 @@ class Context(NamedTuple):
         return context_number(self.document, self.offset)
 
 
-class Survey(NamedTuple):
-    """What a corpus holds: documents that can be read, and those that are skipped (blank, binary, no valid text)."""
-
-    n_documents: int
-    n_skipped: int
-
-
 class _Raw(NamedTuple):
     """A document that is not decoded yet, and where it stands."""
 
@@ -102,12 +94,6 @@ def open_corpus(path: Path, shard: Shard = WHOLE) -> Iterator[Document]:
             yield Document(index, text)
     if records == 0 or (shard == WHOLE and readable == 0):
         raise BadCorpus(f"corpus {path.name!r} is empty; a corpus needs at least one document with text")
-
-
-def survey(path: Path) -> Survey:
-    """Return what a corpus holds, after reading all of it. Raises BadCorpus."""
-    readable = [is_text(raw.text()) for raw in _records(path)]
-    return Survey(sum(readable), len(readable) - sum(readable))
 
 
 def is_text(text: str) -> bool:
@@ -143,15 +129,6 @@ def contexts(
         split = document.split
         for offset, ids in _cut(stretches, room, overlap):
             yield Context(document.index, offset, split, front + ids)
-
-
-def batches(found: Iterable[Context], n_rows: int) -> Iterator[list[Context]]:
-    """Yield the contexts in lists of at most n_rows, of like length where possible, so that little is padding."""
-    rest = iter(found)
-    while block := list(islice(rest, 8 * n_rows)):
-        block.sort(key=lambda context: -len(context.ids))
-        for start in range(0, len(block), n_rows):
-            yield block[start : start + n_rows]
 
 
 def _cut(parts: Iterable[list[int]], room: int, overlap: int) -> Iterator[tuple[int, list[int]]]:

@@ -47,7 +47,7 @@ def collect_exemplars(context: Context) -> Outcome:
     found = contexts(documents, opened.subject.tokenize, brief.spec.options.context_length, sink=opened.subject.sink_id)
     n_tokens = _FORWARDS_AT_ONCE * tokens_per_forward(opened.subject)
     for shape, rows in in_fixed_shapes(found, lambda one: len(one.ids), n_tokens):
-        _add(accumulator, opened, rows, shape.length)
+        add_contexts(accumulator, opened, rows, shape.length)
         context.progress.advance()
     blob = open_blobs(context.settings).put(accumulator.to_bytes())
     context.progress.advance(1)
@@ -134,7 +134,7 @@ def _empty(opened: Opened, brief: Brief) -> ExemplarAccumulator:
     return ExemplarAccumulator.empty(dictionary.threshold, sizes, near)
 
 
-def _add(accumulator: ExemplarAccumulator, opened: Opened, rows: Sequence[TextContext], length: int) -> None:
+def add_contexts(accumulator: ExemplarAccumulator, opened: Opened, rows: Sequence[TextContext], length: int) -> None:
     """Take in contexts that are padded to one length, forward by forward, all of them at once at the end."""
     subject, dictionary = opened
     shape = shape_for(length, tokens_per_forward(subject))

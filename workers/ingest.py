@@ -2,6 +2,7 @@
 
 import heapq
 from itertools import islice
+from pathlib import Path
 
 import torch
 
@@ -49,12 +50,12 @@ def ingest(context: Context) -> Outcome:
     return Outcome(lambda connection: artifacts.put(connection, recipe, *blob), result)
 
 
-def sample_contexts(path: object, subject: Subject, n: int, length: int, seed: int) -> list[list[int]]:
+def sample_contexts(path: Path, subject: Subject, n: int, length: int, seed: int) -> list[list[int]]:
     """Return a seeded sample of n contexts (token ids, the sink first) from the corpus' first documents.
 
     Shorter than `length` only where documents are. Raises: BadCorpus if there is none.
     """
-    documents = islice(open_corpus(path), _DOCUMENTS_LOOKED_AT)  # type: ignore[arg-type]
+    documents = islice(open_corpus(path), _DOCUMENTS_LOOKED_AT)
     found = contexts(documents, subject.tokenize, length, sink=subject.sink_id)
 
     def key(one: TextContext) -> tuple[bool, float]:

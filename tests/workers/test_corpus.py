@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from schema.errors import BadCorpus
 from workers import corpus
-from workers.corpus import BUNDLED, Document, Shard, batches, contexts, corpus_digest, open_corpus, survey
+from workers.corpus import BUNDLED, Document, Shard, contexts, corpus_digest, open_corpus
 
 TEXTS = ["First text.", "Zweiter Text über Äpfel.", "First text.", "第四"]
 
@@ -51,7 +51,6 @@ def words(text: str) -> list[int]:
 def test_every_form_gives_the_same_documents(tmp_path: Path, write: Callable[[Path], Path], name: str) -> None:
     path = write(tmp_path / name)
     assert list(open_corpus(path)) == [Document(i, text) for i, text in enumerate(TEXTS)]
-    assert survey(path) == (4, 0)
 
 
 def test_a_text_file_is_one_document(tmp_path: Path) -> None:
@@ -75,10 +74,9 @@ def test_blank_lines_and_a_byte_order_mark_are_no_documents(tmp_path: Path) -> N
     assert list(open_corpus(path)) == [Document(0, "one"), Document(1, "two")]
 
 
-def test_binary_and_blank_documents_are_skipped_and_counted(tmp_path: Path) -> None:
+def test_binary_and_blank_documents_are_skipped_and_keep_their_number(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "c.jsonl", ["one", "nul \0 inside", " \n", "", "\ud800 alone", "six"])
     assert list(open_corpus(path)) == [Document(0, "one"), Document(5, "six")]
-    assert survey(path) == (2, 4)
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "binary.txt").write_bytes(b"\xff\xfe\x00\x80")
@@ -87,8 +85,9 @@ def test_binary_and_blank_documents_are_skipped_and_counted(tmp_path: Path) -> N
 
 
 def test_bundled_corpus_is_whole() -> None:
-    assert survey(BUNDLED).n_documents >= 200
-    assert survey(BUNDLED).n_skipped == 0
+    indices = [document.index for document in open_corpus(BUNDLED)]
+    assert len(indices) >= 200
+    assert indices == list(range(len(indices)))  # none was skipped
 
 
 @pytest.mark.parametrize(
@@ -223,16 +222,6 @@ def test_an_enormous_document_is_tokenized_in_stretches(monkeypatch: pytest.Monk
     assert "".join(asked) == text
     tokens = [token for c in found for token in c.ids[1:]]
     assert tokens[:199] == words(text)[1:200]  # no word was cut in two
-
-
-def test_batches_hold_every_context_once_and_little_padding() -> None:
-    documents = [Document(i, "x " * (i % 30 + 2)) for i in range(300)]
-    found = list(contexts(documents, words, 16))
-    grouped = list(batches(found, 8))
-    assert all(0 < len(group) <= 8 for group in grouped)
-    assert sorted(c.number for group in grouped for c in group) == sorted(c.number for c in found)
-    padding = sum(len(group[0].ids) - len(c.ids) for group in grouped for c in group)
-    assert padding < 0.1 * sum(len(c.ids) for c in found)
 
 
 def test_numbers_beyond_the_limit_are_refused() -> None:

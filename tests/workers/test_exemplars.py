@@ -19,12 +19,13 @@ from schema.errors import BadSelection, GlossariumError, NotFinite, ShapeMismatc
 from schema.records import Exemplars, SplitExemplars, Window
 from schema.subjects import Site
 from tests import tiny
-from workers.corpus import Document, batches, contexts
+from workers.corpus import Document, contexts
 from workers.methods.exemplars import ExemplarAccumulator, ExemplarOptions, merge
 from workers.methods.sampling import mix, uniform
 from workers.methods.tally import EDGES
 from workers.methods.vocabulary import nearest_neighbours
 from workers.methods.windows import ContextBatch, context_number, document_of
+from workers.shapes import in_fixed_shapes
 from workers.subject import Subject
 
 LISTS = ("top", "uniform", "weighted", "silent", "hard_negatives")
@@ -439,7 +440,8 @@ def read_rows(subject: Subject, site: Site, encode: Callable[[Tensor], Tensor]) 
     """Return the tiny corpus as the subject and an encoder see it, in batches."""
     documents = [Document(i, text) for i, text in enumerate(tiny.tiny_corpus(40))]
     found = []
-    for group in batches(contexts(documents, subject.tokenize, 32, sink=subject.sink_id), 16):
+    cut = contexts(documents, subject.tokenize, 32, sink=subject.sink_id)
+    for _, group in in_fixed_shapes(cut, lambda context: len(context.ids), 16 * 32):
         batch = subject.batch([context.ids for context in group])
         activations = encode(subject.read(batch, site))
         found.append(

@@ -14,13 +14,14 @@ from schema.settings import Settings
 from schema.subjects import BUNDLED
 from tests.workers.test_exemplars import Row, add, assert_same, brute_force, pieces
 from workers.corpus import BUNDLED as CORPUS
-from workers.corpus import batches, contexts, open_corpus
+from workers.corpus import contexts, open_corpus
 from workers.dictionary import LoadedDictionary, firing_thresholds, load_dictionary
 from workers.formats.__main__ import convert
 from workers.formats.files import Wanted, write_converted
 from workers.loading import load_subject
 from workers.methods.exemplars import ExemplarAccumulator, ExemplarOptions
 from workers.methods.vocabulary import nearest_neighbours
+from workers.shapes import in_fixed_shapes
 from workers.subject import Subject
 
 OPTIONS = ExemplarOptions(k=5, n_samples=4, n_silent=3, n_hard=3)
@@ -31,7 +32,8 @@ def read(subject: Subject, dictionary: LoadedDictionary, features: Tensor) -> li
     """Return the first passages of the bundled corpus as the subject and some features see them."""
     documents = islice(open_corpus(CORPUS), N_DOCUMENTS)
     found = []
-    for group in batches(contexts(documents, subject.tokenize, 64, sink=subject.sink_id), 16):
+    cut = contexts(documents, subject.tokenize, 64, sink=subject.sink_id)
+    for _, group in in_fixed_shapes(cut, lambda context: len(context.ids), 16 * 64):
         batch = subject.batch([context.ids for context in group])
         activations = dictionary.encode(subject.read(batch, dictionary.read_site), features)
         found.append(

@@ -19,7 +19,6 @@ from workers.methods.statistics import (
     difference,
     mean,
     measured,
-    paired_difference,
     signed_gini,
     stream,
     unmeasured,
@@ -159,14 +158,6 @@ def test_difference_to_a_known_chance_only_shifts_the_interval():
     estimate = wilson(7, 10)
     lift = difference(estimate, chance(1 / 3))
     assert (lift.low, lift.high) == pytest.approx((estimate.low - 1 / 3, estimate.high - 1 / 3))
-
-
-def test_paired_difference_sees_what_independent_samples_hide():
-    base = np.random.default_rng(0).normal(scale=10, size=40)
-    gain = np.random.default_rng(1).normal(0.5, 0.1, size=40)
-    assert paired_difference(base + gain, base, seed=0).low > 0.4
-    with pytest.raises(ValueError, match="same items"):
-        paired_difference([1.0, 2.0], [1.0], seed=0)
 
 
 def test_streams_of_other_purposes_and_keys_differ():

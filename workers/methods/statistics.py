@@ -160,14 +160,6 @@ def _resampled_means(vector: Vector, generator: np.random.Generator, n_resamples
     return np.concatenate([vector[generator.integers(0, vector.size, (n, vector.size))].mean(axis=1) for n in chunks])
 
 
-def paired_difference(first: Values, second: Values, *, seed: int, n_resamples: int = N_RESAMPLES) -> Estimate:
-    """Return the mean of first - second over the same items (n,), resampled as pairs."""
-    a, b = finite(first, "first"), finite(second, "second")
-    if a.size != b.size:
-        raise ValueError(f"{a.size} and {b.size} values; paired values have the same items")
-    return bootstrap_mean(a - b, seed=seed, n_resamples=n_resamples)
-
-
 def difference(first: Estimate, second: Estimate) -> Estimate:
     """Return first - second with the interval that follows from both of theirs.
 

@@ -1,0 +1,1 @@
+"""What the evidence engine costs, as ratios between two sides that run one after the other: `make bench`."""
