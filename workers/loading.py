@@ -36,15 +36,15 @@ def load_subject(name: str, revision: str | None, settings: Settings) -> Subject
     Raises:   UnknownSubject if there is no such subject, revision or architecture.
     """
     with _LOADING:
-        return _load(name, revision, settings.data_dir, settings.device, settings.dtype)
+        return _load(name, revision, settings.cache_dir, settings.device, settings.dtype)
 
 
 @lru_cache(maxsize=1)
-def _load(name: str, revision: str | None, data_dir: Path, device: str, dtype: str) -> Subject:
+def _load(name: str, revision: str | None, cache_dir: Path, device: str, dtype: str) -> Subject:
     place = choose_device(device)
     with _quiet():
         if name == BUNDLED:
-            folder = convert_bundled(data_dir)
+            folder = convert_bundled(cache_dir)
             subject = _load_folder(name, folder, folder.name.rpartition("-")[2], place, choose_dtype(dtype, place))
         elif name.startswith("bundled:"):
             raise UnknownSubject(f"subject={name!r}; must be {BUNDLED}, a folder or a Hugging Face id")

@@ -7,13 +7,12 @@ import json
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import cycle, islice
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from schema.records import DictionarySpec, Encoder
-from schema.settings import Settings
+from schema.settings import load_settings
 from schema.subjects import BUNDLED, Site
 from workers.corpus import BUNDLED as CORPUS
 from workers.corpus import Context, contexts
@@ -24,7 +23,6 @@ from workers.opened import Opened
 from workers.shapes import Shape, in_fixed_shapes, shape_for
 from workers.subject import Batch
 
-DATA = Path("build/bench")
 N_FEATURES, N_ACTIVE, LAYER, LENGTH = 4096, 32, 14, 128
 SITE = Site("resid_post", LAYER)
 
@@ -32,7 +30,7 @@ SITE = Site("resid_post", LAYER)
 @cache
 def opened() -> Opened:
     """Return the subject, converted the first time, and the dictionary."""
-    subject = load_subject(BUNDLED, None, Settings(data_dir=DATA.absolute()))
+    subject = load_subject(BUNDLED, None, load_settings())
     spec = DictionarySpec(
         name="random",
         subject=BUNDLED,
@@ -55,7 +53,7 @@ def random_tensors(b_dec: Tensor) -> dict[str, Tensor]:
 
 def corpus(times: float) -> Iterator[Context]:
     """Yield the contexts of our corpus, `times` over; each time its passages begin elsewhere."""
-    subject = load_subject(BUNDLED, None, Settings(data_dir=DATA.absolute()))
+    subject = load_subject(BUNDLED, None, load_settings())
     texts = [json.loads(line)["text"] for line in CORPUS.read_text("utf-8").splitlines()]
     n = round(times * len(texts))
     documents = (text[37 * (i // len(texts)) :] for i, text in enumerate(islice(cycle(texts), n)))

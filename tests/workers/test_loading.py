@@ -87,13 +87,13 @@ def test_text_of_any_kind_comes_back_from_its_pieces(folder: Path) -> None:
     assert subject.token_strings([subject.tokenize(" river")[0], 10**6]) == (" river", "<1000000>")
 
 
-def test_the_bundled_subject_is_what_its_facts_say_and_works(data_dir: Path) -> None:
-    subject = load_subject(BUNDLED, None, settings(data_dir=str(data_dir), dtype="auto"))
+def test_the_bundled_subject_is_what_its_facts_say_and_works(cache_dir: Path) -> None:
+    subject = load_subject(BUNDLED, None, settings(cache_dir=str(cache_dir), dtype="auto"))
     assert (subject.n_layers, subject.d_model, subject.n_vocab) == (30, 576, 49152)
     assert subject.facts == BUNDLED_FACTS
     assert len(subject.special_ids) == 17
     assert subject.resumable
-    assert [path.suffix for path in (data_dir / "subjects").iterdir() if path.is_dir()] == [""]
+    assert len(list((cache_dir / "subjects").glob(f"*-{subject.revision}/model.safetensors"))) == 1
     ids = subject.tokenize("The capital of France is")
     batch = subject.batch([[subject.sink_id, *ids]])
     best = int(subject.unembed(subject.hidden(batch))[0, -1].argmax())
@@ -103,9 +103,9 @@ def test_the_bundled_subject_is_what_its_facts_say_and_works(data_dir: Path) -> 
         assert subject.read(batch, site).shape == (1, len(ids) + 1, subject.width(site))
 
 
-def test_on_the_bundled_subject_a_late_direction_moves_the_logits_as_predicted(data_dir: Path) -> None:
+def test_on_the_bundled_subject_a_late_direction_moves_the_logits_as_predicted(cache_dir: Path) -> None:
     """Claims are tested by intervening: the difference of two tokens' unembedding rows tells one from the other."""
-    subject = load_subject(BUNDLED, None, settings(data_dir=str(data_dir), dtype="auto"))
+    subject = load_subject(BUNDLED, None, settings(cache_dir=str(cache_dir), dtype="auto"))
     batch = subject.batch([[subject.sink_id, *subject.tokenize("The capital of France is")]] * 3)
     rome, paris = (subject.tokenize(word)[0] for word in (" Rome", " Paris"))
     direction = (subject.unembedding[rome] - subject.unembedding[paris]).float() * subject.final_norm_gain
@@ -118,9 +118,9 @@ def test_on_the_bundled_subject_a_late_direction_moves_the_logits_as_predicted(d
     assert torch.equal(logits[1], subject.unembed(subject.hidden(batch))[1, -1])
 
 
-def test_on_the_bundled_subject_more_of_a_neuron_is_more_kl(data_dir: Path) -> None:
+def test_on_the_bundled_subject_more_of_a_neuron_is_more_kl(cache_dir: Path) -> None:
     """Setting a neuron to its own value changes nothing; the further from it, the larger the KL, with both signs."""
-    subject = load_subject(BUNDLED, None, settings(data_dir=str(data_dir)))
+    subject = load_subject(BUNDLED, None, settings(cache_dir=str(cache_dir)))
     encoder = Encoder(kind="neurons")
     spec = DictionarySpec(name="n", subject=BUNDLED, read_site="mlp_hidden.15", encoder=encoder, n_features=1536)
     neurons = load_dictionary(spec, subject, None)

@@ -64,8 +64,8 @@ def assert_equals_brute_force(
     assert int((accumulator.n_firing > 0).sum()) > N_FEATURES // 4
 
 
-def test_neurons_of_the_bundled_subject_equal_brute_force(data_dir: Path) -> None:
-    subject = load_subject(BUNDLED, None, Settings(data_dir=data_dir))
+def test_neurons_of_the_bundled_subject_equal_brute_force(cache_dir: Path) -> None:
+    subject = load_subject(BUNDLED, None, Settings(cache_dir=cache_dir))
     encoder = Encoder(kind="neurons")
     spec = DictionarySpec(name="n", subject=BUNDLED, read_site="mlp_hidden.15", encoder=encoder, n_features=1536)
     assert_equals_brute_force(subject, load_dictionary(spec, subject, None), firing_thresholds)
@@ -74,9 +74,9 @@ def test_neurons_of_the_bundled_subject_equal_brute_force(data_dir: Path) -> Non
 @pytest.mark.skipif(
     "GLOSSARIUM_DEV_DATA" not in os.environ, reason="GLOSSARIUM_DEV_DATA names no folder of real dictionaries"
 )
-def test_a_real_dictionary_equals_brute_force(data_dir: Path, tmp_path: Path) -> None:
+def test_a_real_dictionary_equals_brute_force(cache_dir: Path, tmp_path: Path) -> None:
 
-    settings = Settings(data_dir=data_dir)
+    settings = Settings(cache_dir=cache_dir)
     subject = load_subject(BUNDLED, None, settings)
     folder = next(Path(os.environ["GLOSSARIUM_DEV_DATA"]).glob("*/cfg.json")).parent
     converted = convert(str(folder), Wanted(BUNDLED), settings)
