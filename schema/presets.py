@@ -24,6 +24,7 @@ PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
                 "token_change_contexts": 16,
                 "exemplars_in_prompt": 4,
                 "tokens_in_prompt": 10,
+                "reply_length": 0.7,
                 "max_tokens_sentences": 200,
             },
         },

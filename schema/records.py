@@ -133,6 +133,7 @@ class RunOptions(Record):
     n_sentences: int = Field(5, ge=2, le=10)
     exemplars_in_prompt: int = Field(10, ge=1, le=50)
     tokens_in_prompt: int = Field(30, ge=1, le=200, description="of a promoted list; half as many of a suppressed one")
+    reply_length: float = Field(1.0, ge=0.3, le=1.0, description="share of the usual lengths that LLMs are asked for")
     max_tokens_description: int = Field(120, ge=16, le=1024)
     max_tokens_sentences: int = Field(320, ge=32, le=2048)
     judge_targets: tuple[float, ...] = (0.5,)

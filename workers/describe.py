@@ -25,7 +25,7 @@ from workers.engine import Context, Outcome
 from workers.llm import Completion, LLMProfile, complete, profile
 from workers.methods.describing import Composition, Evidence, NotApplicable, concatenate, messages_for
 from workers.methods.lexical import lexical_description
-from workers.parse import DescriptionReply
+from workers.parse import DescriptionReply, shortened
 
 _VERSION = 1
 _ALL_BUT_TEXTS: tuple[EvidenceKind, ...] = ("exemplars", "vocabulary", "token_change")
@@ -148,7 +148,7 @@ def _asked(desk: Desk, feature: int, method: Method) -> Description:
         _ingredients(desk, feature, method)
         | {"prompt": ask.prompt.sha256, "model": desk.llm.model, "endpoint": desk.llm.base_url}
         | parameters
-        | {"shown": (options.exemplars_in_prompt, options.tokens_in_prompt)}
+        | {"shown": (options.exemplars_in_prompt, options.tokens_in_prompt), "length": options.reply_length}
     )
     found = _find(desk, feature, recipe)
     if found is not None and found.status not in (Status.UNPARSED, Status.FAILED):
@@ -156,7 +156,7 @@ def _asked(desk: Desk, feature: int, method: Method) -> Description:
     completion = complete(
         desk.llm,
         ask.messages,
-        DescriptionReply,
+        shortened(DescriptionReply, options.reply_length),
         max_tokens=options.max_tokens_description,
         temperature=TEMPERATURE,
         frequency_penalty=FREQUENCY_PENALTY,

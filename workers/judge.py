@@ -31,7 +31,7 @@ from workers.methods.output_evaluation import (
 )
 from workers.methods.selection import Candidate, choose
 from workers.methods.statistics import Measurement, stream, unmeasured
-from workers.parse import JudgeReply
+from workers.parse import JudgeReply, shortened
 
 TEMPERATURE = 0.0
 MAX_TOKENS = 100
@@ -205,7 +205,7 @@ def _ask(court: Court, llm: LLMProfile, trial: JudgeTrial, text: str) -> Verdict
     completion = complete(
         llm,
         ask_for_choice([texts.amplified or texts.suppressed for texts in trial.sets], text, secret).messages,
-        JudgeReply,
+        shortened(JudgeReply, court.block.brief.spec.options.reply_length),
         max_tokens=MAX_TOKENS,
         temperature=TEMPERATURE,
         seed=court.seed,

@@ -81,6 +81,8 @@ class Reply(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     name: ClassVar[str] = "reply"
+    length: ClassVar[float] = 1.0
+    """Share of the usual lengths that an endpoint is asked to keep its texts to; see `shortened`."""
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
@@ -90,6 +92,9 @@ class Reply(BaseModel):
         schema.pop("description", None)
         for field in schema["properties"].values():
             field.pop("title", None)
+            for texts in (field, field.get("items", {})):
+                if "maxLength" in texts:
+                    texts["maxLength"] = round(cls.length * texts["maxLength"])
         return {**schema, "additionalProperties": False}
 
 
@@ -153,6 +158,12 @@ class JudgeReply(Reply):
 
 
 AnyReply = TypeVar("AnyReply", bound=Reply)
+
+
+@cache
+def shortened(answer: type[AnyReply], length: float) -> type[AnyReply]:
+    """Return an answer whose texts are asked for in a share of their usual length; longer ones are taken as well."""
+    return type(answer.__name__, (answer,), {"length": length, "__module__": answer.__module__})
 
 
 def parse_reply(text: str, answer: type[AnyReply], finish_reason: str = "stop") -> AnyReply:

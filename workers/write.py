@@ -12,7 +12,7 @@ from workers.calls import together
 from workers.desk import Block, Ranking, described, ranked, read_block
 from workers.engine import Context, Outcome
 from workers.llm import LLMProfile, complete, profile
-from workers.parse import sentences_reply
+from workers.parse import sentences_reply, shortened
 
 _VERSION = 1
 TEMPERATURE = 0.8  # ten sentences at temperature 0 tend to be one sentence
@@ -53,6 +53,7 @@ def sentences_recipe(block: Block, llm: LLMProfile) -> str:
             "model": llm.model,
             "endpoint": llm.base_url,
             "n": options.n_sentences,
+            "length": options.reply_length,
             "max_tokens": options.max_tokens_sentences,
             "temperature": TEMPERATURE,
             "frequency_penalty": FREQUENCY_PENALTY,
@@ -80,7 +81,7 @@ def _write(context: Context, block: Block, llm: LLMProfile, description: Descrip
     completion = complete(
         llm,
         ask.messages,
-        sentences_reply(options.n_sentences),
+        shortened(sentences_reply(options.n_sentences), options.reply_length),
         max_tokens=options.max_tokens_sentences,
         temperature=TEMPERATURE,
         frequency_penalty=FREQUENCY_PENALTY,

@@ -1,6 +1,7 @@
 """Replies to typed answers: tolerant around the answer, strict in it, and never another exception."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from schema.errors import BadReply, Refused
 from schema.records import Status
-from workers.parse import DescriptionReply, JudgeReply, Reply, SentencesReply, parse_reply, sentences_reply
+from workers.parse import DescriptionReply, JudgeReply, Reply, SentencesReply, parse_reply, sentences_reply, shortened
 
 GOOD = {"trigger": "names of cities", "effect": "France", "summary": "Fires on cities, then says France."}
 TWO = sentences_reply(2)
@@ -236,3 +237,23 @@ def test_an_accepted_description_holds_what_the_reply_said(fields: dict[str, str
     except BadReply:
         return
     assert {name: getattr(reply, name) for name in GOOD} == {name: " ".join(fields[name].split()) for name in GOOD}
+
+
+@pytest.mark.parametrize("answer", [DescriptionReply, JudgeReply, sentences_reply(3)])
+def test_shortened_answers_are_asked_for_shorter(answer: type[Reply]) -> None:
+    usual, short = (text_lengths(one.json_schema()) for one in (answer, shortened(answer, 0.5)))
+    assert usual
+    assert short == [round(length / 2) for length in usual]
+    assert shortened(answer, 0.5) is shortened(answer, 0.5)
+    assert shortened(answer, 1.0).json_schema() == answer.json_schema()
+
+
+def test_a_text_longer_than_was_asked_for_is_taken() -> None:
+    reply = json.dumps({"reason": "x" * 79, "choice": "A"})
+    assert parse_reply(reply, shortened(JudgeReply, 0.3)).choice == "A"
+
+
+def text_lengths(schema: dict[str, Any]) -> list[int]:
+    """Return the lengths that a schema asks texts to keep to."""
+    fields = [one for field in schema["properties"].values() for one in (field, field.get("items", {}))]
+    return [one["maxLength"] for one in fields if "maxLength" in one]
