@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--only", choices=sorted(_ALL), action="append", help="one of the figures; may be repeated")
     chosen = parser.parse_args().only or list(_ALL)
-    console = Console(soft_wrap=True)
+    console = Console(width=140)
     rows: list[Row] = []
     for name in chosen:
         console.print(f"measuring {name} …", style="dim")

@@ -15,7 +15,7 @@ from schema.records import DictionarySpec, Encoder
 from schema.settings import load_settings
 from schema.subjects import BUNDLED, Site
 from workers.corpus import BUNDLED as CORPUS
-from workers.corpus import Context, contexts
+from workers.corpus import Context, Document, contexts
 from workers.dictionary import LoadedDictionary
 from workers.loading import load_subject
 from workers.methods.interventions import tokens_per_forward
@@ -56,7 +56,8 @@ def corpus(times: float) -> Iterator[Context]:
     subject = load_subject(BUNDLED, None, load_settings())
     texts = [json.loads(line)["text"] for line in CORPUS.read_text("utf-8").splitlines()]
     n = round(times * len(texts))
-    documents = (text[37 * (i // len(texts)) :] for i, text in enumerate(islice(cycle(texts), n)))
+    passages = enumerate(islice(cycle(texts), n))
+    documents = (Document(i, text[37 * (i // len(texts)) :] or text) for i, text in passages)
     return contexts(documents, subject.tokenize, LENGTH, sink=subject.sink_id)
 
 
