@@ -15,7 +15,7 @@ from schema.records import Description, Exemplars, Score, Sentences, Status, Tok
 from schema.stages import Stage
 from schema.store import descriptions, evidence, jobs, scores
 from workers import recipes
-from workers.desk import Block, Ranking, described, ranked, read_block
+from workers.desk import Block, Ranking, described, ranked, read_block, survives
 from workers.engine import Context, Outcome
 from workers.llm import profile
 from workers.methods.free_scores import evaluate_free_input, evaluate_free_output
@@ -188,7 +188,7 @@ def _input_scores(tested: Tested, feature: int, own: Mapping[str, float], recipe
 def _untested(description: Description, ranking: Ranking | None) -> Measurement:
     if description.status != Status.OK:
         return unmeasured(description.status, description.reason or f"the description is {description.status}")
-    if ranking is not None and description.id not in ranking.survivors:
+    if ranking is not None and not survives(ranking, description):
         return unmeasured(Status.ELIMINATED, f"{len(ranking.survivors)} others did better with the embedding judge")
     return unmeasured(Status.NOT_APPLICABLE, "no sentences were written from it (llm=none)")
 

@@ -80,6 +80,11 @@ class Ranking(NamedTuple):
     survivors: frozenset[int]
 
 
+def survives(ranking: Ranking | None, description: Description) -> bool:
+    """Return whether a description goes on; without a ranking all do."""
+    return ranking is None or description.id in ranking.survivors
+
+
 def ranked(context: Context) -> dict[int, Ranking]:
     """Return the rankings of a job's block; empty where its `rank` job died, or there was none."""
     with context.transaction() as connection:

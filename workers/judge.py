@@ -16,7 +16,7 @@ from schema.store import jobs, run_features, scores
 from workers.cache import StoredCompletions
 from workers.calls import together
 from workers.court import Case, Court, convene
-from workers.desk import Block, Ranking, ranked
+from workers.desk import Block, Ranking, ranked, survives
 from workers.engine import Context, Outcome
 from workers.llm import LLMProfile, complete, profile
 from workers.methods.input_evaluation import SentenceActivations, SentenceHalves, evaluate_input, halve_sentences
@@ -111,10 +111,10 @@ def _candidate(bench: Bench, feature: int, description: Description) -> Candidat
     activated = bench.activations.get(str(feature), {})
     own = activated.get("own", {}).get(str(description.id))
     ranking = bench.rankings.get(feature)
-    eliminated = ranking is not None and description.id not in ranking.survivors
+    eliminated = description.status == Status.OK and not survives(ranking, description)
     return Candidate(
         text=description.text,
-        status=Status.ELIMINATED if eliminated and description.status == Status.OK else description.status,
+        status=Status.ELIMINATED if eliminated else description.status,
         sentences=_halves(bench, feature, own) if own else None,
         controls=tuple(_halves(bench, feature, sides) for sides in activated.get("others", ())),
         hits=ranking.hits.get(description.id or 0) if ranking else None,
@@ -189,9 +189,8 @@ def _llm_scores(bench: Bench, case: Case, winner: Description | None) -> Iterato
 
 
 def _is_judged(bench: Bench, case: Case, description: Description, winner: Description | None) -> bool:
-    ranking = bench.rankings.get(case.feature)
-    survives = ranking is None or description.id in ranking.survivors
-    return description == winner or (bench.court.block.brief.spec.options.judged == "every" and survives)
+    every = bench.court.block.brief.spec.options.judged == "every"
+    return description == winner or (every and survives(bench.rankings.get(case.feature), description))
 
 
 def _wrong_texts(court: Court, case: Case, description: Description, pair: Pair) -> list[str]:

@@ -9,7 +9,7 @@ from schema.store import descriptions
 from schema.store.run_features import RunFeature
 from workers.cache import StoredCompletions
 from workers.calls import together
-from workers.desk import Block, Ranking, described, ranked, read_block
+from workers.desk import Block, Ranking, described, ranked, read_block, survives
 from workers.engine import Context, Outcome
 from workers.llm import LLMProfile, complete, profile
 from workers.parse import sentences_reply, shortened
@@ -65,7 +65,7 @@ def sentences_recipe(block: Block, llm: LLMProfile) -> str:
 def _worth_writing(entry: RunFeature, found: list[Description], ranking: Ranking | None) -> list[Description]:
     usable = [description for description in found if description.status == Status.OK]
     if entry.selected:
-        return [d for d in usable if ranking is None or d.id in ranking.survivors]
+        return [d for d in usable if survives(ranking, d)]
     return usable[-1:] if entry.position <= N_CONTROL_FEATURES else []
 
 

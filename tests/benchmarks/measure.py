@@ -29,15 +29,12 @@ def race(ours: Callable[[], object], other: Callable[[], object], *, rounds: int
     return best[0], best[1]
 
 
-def faster(name: str, seconds: tuple[float, float], least: float, against: str, work: float = 1.0) -> Row:
-    """Return a row for a speed that is to be at least `least` times the other side's.
-
-    work: units that a run handles, for the figures; 1 shows seconds a run.
-    """
+def faster(name: str, seconds: tuple[float, float], least: float, against: str, work: float) -> Row:
+    """Return a row for a speed, `work` units a run, that is to be at least `least` times the other side's."""
     ours, other = seconds
     ratio = other / ours
-    shown = (work / ours, work / other, "1/s") if work != 1.0 else (ours, other, "s")
-    return Row(name, *shown[:2], ratio, shown[2], f">= {least:g}", ratio >= least, f"speed against {against}")
+    speeds = work / ours, work / other
+    return Row(name, *speeds, ratio, "1/s", f">= {least:g}", ratio >= least, f"speed against {against}")
 
 
 def at_most(name: str, ours: float, other: float, most: float, unit: str, against: str) -> Row:

@@ -3,7 +3,6 @@
 import uuid
 
 import pytest
-from psycopg.types.json import Jsonb
 
 from schema import graph
 from schema.errors import LeaseLost
@@ -13,20 +12,6 @@ from schema.store import database, jobs
 from schema.store.database import Connection
 
 ANY = list(Stage)
-
-
-@pytest.fixture
-def run_id(connection: Connection) -> uuid.UUID:
-    dictionary, run = uuid.uuid4(), uuid.uuid4()
-    connection.execute(
-        "INSERT INTO dictionary (id, tenant_id, spec, state, digest) VALUES (%s, 1, %s, 'ready', '')",
-        (dictionary, Jsonb({})),
-    )
-    connection.execute(
-        "INSERT INTO run (id, tenant_id, dictionary_id, spec) VALUES (%s, 1, %s, %s)", (run, dictionary, Jsonb({}))
-    )
-    connection.commit()
-    return run
 
 
 def state_of(connection: Connection, job: jobs.Job) -> tuple[str, int, int, int]:

@@ -3,7 +3,6 @@
 import uuid
 
 import pytest
-from psycopg.types.json import Jsonb
 
 from schema import graph
 from schema.errors import LeaseLost
@@ -12,16 +11,8 @@ from schema.store import jobs, leases
 from schema.store.database import Connection
 
 
-def test_a_released_job_is_ready_at_once_and_has_lost_nothing(connection: Connection) -> None:
-    dictionary, run = uuid.uuid4(), uuid.uuid4()
-    connection.execute(
-        "INSERT INTO dictionary (id, tenant_id, spec, state, digest) VALUES (%s, 1, %s, 'ready', '')",
-        (dictionary, Jsonb({})),
-    )
-    connection.execute(
-        "INSERT INTO run (id, tenant_id, dictionary_id, spec) VALUES (%s, 1, %s, %s)", (run, dictionary, Jsonb({}))
-    )
-    jobs.insert(connection, run, graph.initial_jobs(1))
+def test_a_released_job_is_ready_at_once_and_has_lost_nothing(connection: Connection, run_id: uuid.UUID) -> None:
+    jobs.insert(connection, run_id, graph.initial_jobs(1))
     held = jobs.claim(connection, list(Stage), owner="before", lease_s=600)
     assert held is not None
 

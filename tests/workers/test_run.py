@@ -7,6 +7,7 @@ import pytest
 
 from schema.records import Calibration, Exemplars, Status, SteeredTexts, TokenChange, VocabularyProjection
 from schema.stages import Stage
+from schema.store import database, jobs
 from schema.store.evidence import Stored
 from tests.llm_server import LLMServer
 from tests.tiny import planted_features
@@ -136,8 +137,6 @@ def test_only_survivors_of_the_ranking_are_written_for_and_can_win(house: House,
 def test_a_ranking_that_failed_eliminates_nobody(house: House) -> None:
     run_id = house.submit(features="0-1", options=SMALL.model_copy(update={"survivors": 1, "pool_size": 4}))
     house.work([stage for stage in Stage if stage != Stage.RANK])
-    from schema.store import database, jobs
-
     with database.lend(house.pool) as connection:
         claimed = jobs.claim(connection, [Stage.RANK], owner="dies", lease_s=60)
         assert claimed is not None
@@ -211,8 +210,6 @@ def test_weights_that_do_not_fit_the_subject_fail_the_run_with_the_reason(house:
 
 def test_a_worker_that_dies_in_any_stage_is_made_good_by_another(house: House) -> None:
     run_id = house.submit(features="0-1", options=SMALL.model_copy(update={"pool_size": 4}))
-    from schema.store import database, jobs
-
     for stage in Stage:
         house.work([s for s in Stage if s != stage])
         with database.lend(house.pool) as connection:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from schema.errors import InvalidInput, ShapeMismatch
+from schema.graph import ROWS_PER_BLOCK
 from schema.records import Calibration, SteeredText, SteeredTexts
 from schema.subjects import Site
 from workers.methods.interventions import check_directions, write_place
@@ -24,7 +25,7 @@ from workers.subject import Edit, Subject
 
 # Rows of a batch. Every started batch is paid for in full; a row costs 0.65 at 32 rows, 0.24 at 160, 0.20 at 256 (ms of
 # matrix products for 10 blocks of the bundled subject, one core with AMX).
-ROWS = {"cpu": 160, "cuda": 512}
+ROWS = {"cpu": ROWS_PER_BLOCK, "cuda": 512}
 _ROWS_SAMPLED_AT_ONCE = 16  # of (rows, n_vocab) float32 probabilities, so that they stay in the processor's cache
 
 UNSTEERED = 0.0
