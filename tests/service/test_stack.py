@@ -18,6 +18,7 @@ import pytest
 
 from schema.errors import StackError
 from schema.records import DictionarySpec, Encoder
+from schema.stages import Stage
 from schema.subjects import BUNDLED
 from service.client import Client
 from service.folder import DataFolder
@@ -139,7 +140,7 @@ def test_a_busy_port_is_refused_before_anything_starts(tmp_path: Path, environme
 def test_a_user_goes_from_up_to_labels_and_finds_them_after_a_restart(
     tmp_path: Path, environment: dict[str, str], llm: LLMServer
 ) -> None:
-    """up, submit, run on a corpus of one's own, down in the middle, up again, show, down, up, show."""
+    """up, submit, run on a corpus of one's own, down and up again in every stage, show, down, up, show."""
     subject = make_subject(tmp_path / "subject")
     planted_dictionary(tmp_path / "planted", subject)
     corpus = tmp_path / "corpus.jsonl"
@@ -155,8 +156,10 @@ def test_a_user_goes_from_up_to_labels_and_finds_them_after_a_restart(
         options = ["--features", "3-5", "--preset", "small", "--corpus", corpus]
         options += [part for size in sizes for part in ("-o", size)]
         begun = told(user, "run", "mine", *options, "--no-wait")
-        with Client(stack.api_url) as client:  # Ctrl-C while a job is in hand
-            wait_for(lambda: client.run(UUID(begun["id"])).stages[0].first_started_at)
+        _interrupt_in(stack, begun["id"], Stage.INGEST)
+    for stage in list(Stage)[1:]:
+        with Stack(tmp_path / "data", environment=user) as stack:
+            _interrupt_in(stack, begun["id"], stage)
     with Stack(tmp_path / "data", environment=user):
         run = told(user, "status", begun["id"][:8])
         while run["state"] not in ("done", "failed"):
@@ -180,6 +183,19 @@ def test_a_user_goes_from_up_to_labels_and_finds_them_after_a_restart(
         again = told(user, "run", "mine", *options)
         assert again["state"] == "done"
         assert len(llm.chats) == n_calls  # unchanged recipes: no work
+
+
+def _interrupt_in(stack: Stack, run_id: str, stage: Stage) -> None:
+    """Ctrl-C as soon as a stage has begun (the short ones may be over by then), and see that nothing stays behind."""
+
+    def begun() -> bool:
+        return any(one.stage == stage and one.first_started_at for one in client.run(UUID(run_id)).stages)
+
+    processes = processes_of(stack)
+    with Client(stack.api_url) as client:
+        wait_for(begun)
+    os.kill(stack.pid, signal.SIGINT)
+    assert_gone(processes)
 
 
 def _kill(stack: Stack, name: str) -> None:
