@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: install  ## label features of a real model, end to end, on this machine
-	$(BIN)/glossarium demo --data $(DEMO_DATA) $(ARGS)
+	@$(BIN)/glossarium demo --data $(DEMO_DATA) $(ARGS)
 
 up: install  ## start the whole stack on this machine; Ctrl-C ends it
 	$(BIN)/glossarium up $(ARGS)
