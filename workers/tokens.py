@@ -16,7 +16,8 @@ class Pieces:
 
     def __init__(self, tokenizer: Any) -> None:
         self._bytes = _token_bytes(tokenizer)
-        self._strings = [_decoded(piece) for piece in self._bytes]
+        self._whole = [_decoded(piece) for piece in self._bytes]
+        self._alone = [piece.decode("utf-8", "replace") for piece in self._bytes]
 
     def of_text(self, ids: Sequence[int]) -> tuple[str, ...]:
         """Return one string a token of a running text; "".join of them is the text."""
@@ -30,10 +31,13 @@ class Pieces:
 
     def of_tokens(self, ids: Sequence[int]) -> tuple[str, ...]:
         """Return one string a token, each read by itself: for lists of tokens that are no text."""
-        return tuple(self._bytes_of(i).decode("utf-8", "replace") for i in ids)
+        try:
+            return tuple(map(self._alone.__getitem__, ids))
+        except IndexError:  # an unembedding may have more rows than the tokenizer has tokens
+            return tuple(self._bytes_of(i).decode("utf-8", "replace") for i in ids)
 
     def _string(self, i: int) -> str | None:
-        return self._strings[i] if i < len(self._strings) else f"<{i}>"
+        return self._whole[i] if i < len(self._whole) else f"<{i}>"
 
     def _bytes_of(self, i: int) -> bytes:
         return self._bytes[i] if i < len(self._bytes) else f"<{i}>".encode()

@@ -20,6 +20,7 @@ from workers.methods.vocabulary import (
     Neighbours,
     Readout,
     largest,
+    smallest,
     mean_direction,
     nearest_neighbours,
     normed_directions,
@@ -73,7 +74,7 @@ def test_equals_a_dense_product(
         if centred:
             dense = dense - dense.mean(dim=0)
         centre = mean_direction(directions, norm) if centred else None
-        found = project_vocabulary(directions, Readout(norm, unembedding, strings, centre), no_neighbours(20), k=9)
+        found = list(project_vocabulary(directions, Readout(norm, unembedding, strings, centre), no_neighbours(20), k=9))
     for row, projection in zip(dense, found, strict=True):
         up, down = row.sort(descending=True, stable=True), row.sort(stable=True)
         assert list(projection.promoted.ids) == up.indices[:9].tolist()
@@ -87,7 +88,7 @@ def test_planted_directions_give_their_tokens_back() -> None:
     unembedding = torch.randn(500, 64, generator=torch.Generator().manual_seed(2))
     groups = [(3, 77), (140, 141), (499, 0)]
     directions = torch.stack([sum((unembedding[i] for i in group), torch.zeros(64)) for group in groups])
-    found = project_vocabulary(directions, Readout(same, unembedding, strings), no_neighbours(3), k=2)
+    found = list(project_vocabulary(directions, Readout(same, unembedding, strings), no_neighbours(3), k=2))
     assert [set(projection.promoted.ids) for projection in found] == [set(group) for group in groups]
 
 
@@ -98,7 +99,7 @@ def test_planted_features_of_a_subject_promote_their_words(tmp_path: Path) -> No
     neighbours = nearest_neighbours(directions, torch.arange(len(directions)))
     readout = Readout(subject.norm_direction, subject.unembedding, subject.token_strings)
     for centre in (None, mean_direction(directions, subject.norm_direction)):
-        found = project_vocabulary(directions, replace(readout, centre=centre), neighbours, k=3)
+        found = list(project_vocabulary(directions, replace(readout, centre=centre), neighbours, k=3))
         for truth, projection in zip(planted.planted, found, strict=True):
             assert {token.strip() for token in projection.promoted.tokens} == set(truth.promoted)
             assert len(projection.neighbours) == 10
@@ -111,7 +112,7 @@ def test_centring_removes_what_every_direction_promotes() -> None:
     directions[:, 0] = 3.0  # all promote token 0
     directions[torch.arange(300), 1 + torch.arange(300) % 39] += 2.0  # and each one of its own
     for centre, first in ((None, {0}), (mean_direction(directions, same), set(range(1, 40)))):
-        found = project_vocabulary(directions, Readout(same, unembedding, strings, centre), no_neighbours(300), k=1)
+        found = list(project_vocabulary(directions, Readout(same, unembedding, strings, centre), no_neighbours(300), k=1))
         assert {projection.promoted.ids[0] for projection in found} == first
 
 
@@ -120,7 +121,7 @@ def test_scale_of_a_direction_does_not_matter() -> None:
     direction, unembedding = torch.randn(1, 32, generator=generator), torch.randn(90, 32, generator=generator)
     readout = Readout(nn.RMSNorm(32, eps=1e-5, elementwise_affine=False), unembedding, strings)
     plain, short, long = (
-        project_vocabulary(direction * scale, readout, no_neighbours(1), k=5)[0] for scale in (1.0, 1e-6, 1e6)
+        next(project_vocabulary(direction * scale, readout, no_neighbours(1), k=5)) for scale in (1.0, 1e-6, 1e6)
     )
     assert plain.promoted.ids == short.promoted.ids == long.promoted.ids
     assert short.promoted.values == pytest.approx(plain.promoted.values, rel=1e-5)
@@ -133,7 +134,7 @@ def test_zero_directions_promote_nothing_and_are_nobodys_neighbour() -> None:
     assert neighbours.cosines.isfinite().all()
     centre = mean_direction(directions, same)
     assert centre.tolist() == pytest.approx(mean_direction(directions[[0, 2]], same).tolist())
-    found = project_vocabulary(directions, Readout(same, torch.eye(2), strings, centre), neighbours, k=2)
+    found = list(project_vocabulary(directions, Readout(same, torch.eye(2), strings, centre), neighbours, k=2))
     assert found[1].promoted.ids == found[1].suppressed.values == found[1].neighbours == ()
     assert found[0].neighbours == (2,)
     assert found[0].promoted.ids
@@ -161,14 +162,14 @@ def test_bad_sizes_are_refused() -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 1500), st.sampled_from([2, 40, 10**6]))
-def test_largest_equals_a_stable_sort(seed: int, k: int, n_columns: int, n_values: int) -> None:
+def test_largest_and_smallest_equal_a_stable_sort(seed: int, k: int, n_columns: int, n_values: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randint(0, n_values, (5, n_columns), generator=generator).float()
     k = min(k, n_columns)
-    values, indices = x.sort(dim=1, descending=True, stable=True)
-    found = largest(x, k)
-    assert torch.equal(found.indices, indices[:, :k])
-    assert torch.equal(found.values, values[:, :k])
+    for found, descending in ((largest(x, k), True), (smallest(x, k), False)):
+        values, indices = x.sort(dim=1, descending=descending, stable=True)
+        assert torch.equal(found.indices, indices[:, :k])
+        assert torch.equal(found.values, values[:, :k])
 
 
 def test_neighbours_equal_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from schema.records import TokenList, VocabularyProjection
 
 CENTRED_FROM = 256
 NO_NEIGHBOUR = -1
-_BLOCK_BYTES = 64 * 2**20  # of logits held at once
-_GROUP = 64  # columns whose maximum is looked at first
+_BLOCK_BYTES = 192 * 2**20  # of logits held at once
+_GROUP = 16  # columns whose maximum is looked at first
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,11 @@ class Neighbours(NamedTuple):
     cosines: Tensor
 
 
+_NeighbourLists = tuple[tuple[int, ...], tuple[float, ...]]
+
+
 class Ranked(NamedTuple):
-    """The k largest of each row, largest first, ties by lower index: (n, k) values and int64 indices."""
+    """The k largest (or smallest) of each row, in that order, ties by lower index: (n, k) values and int64 indices."""
 
     values: Tensor
     indices: Tensor
@@ -56,8 +59,8 @@ class Ranked(NamedTuple):
 
 def project_vocabulary(
     directions: Tensor, readout: Readout, neighbours: Neighbours, *, k: int
-) -> list[VocabularyProjection]:
-    """Return the k most promoted and k most suppressed tokens of each direction; ties by lower id.
+) -> Iterator[VocabularyProjection]:
+    """Return the k most promoted and k most suppressed tokens of each direction, block by block; ties by lower id.
 
     directions: (n, d_model) effective write directions; scale does not matter
     neighbours: of the same n features, from `nearest_neighbours`
@@ -74,24 +77,24 @@ def project_vocabulary(
     hidden = normed_directions(directions, readout.norm)
     if readout.centre is not None:
         hidden = hidden - readout.centre
-    unembedding = readout.unembedding.float()
     near = zip(_neighbour_lists(neighbours), _lengths(directions).tolist(), strict=True)
-    made = []
-    for rows in _blocks(len(directions), n_vocab):
-        logits = hidden[rows] @ unembedding.T
-        promoted, suppressed = largest(logits, k), largest(logits.neg_(), k)
-        for up, down in zip(_token_lists(promoted, readout, 1), _token_lists(suppressed, readout, -1), strict=True):
+    return _projections(hidden, near, readout, k)
+
+
+def _projections(
+    hidden: Tensor, near: Iterator[tuple[_NeighbourLists, float]], readout: Readout, k: int
+) -> Iterator[VocabularyProjection]:
+    for logits in _products(hidden, readout.unembedding.float()):
+        promoted, suppressed = largest(logits, k), smallest(logits, k)
+        for up, down in zip(_token_lists(promoted, readout), _token_lists(suppressed, readout), strict=True):
             (ids, cosines), length = next(near)
-            made.append(
-                VocabularyProjection(
-                    promoted=up if length else _NO_TOKENS,
-                    suppressed=down if length else _NO_TOKENS,
-                    neighbours=ids,
-                    cosines=cosines,
-                    centred=readout.centre is not None,
-                )
+            yield VocabularyProjection(
+                promoted=up if length else _NO_TOKENS,
+                suppressed=down if length else _NO_TOKENS,
+                neighbours=ids,
+                cosines=cosines,
+                centred=readout.centre is not None,
             )
-    return made
 
 
 def mean_direction(directions: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
@@ -134,7 +137,7 @@ def nearest_neighbours(decoder: Tensor, queries: Tensor, k: int = 10) -> Neighbo
         return found
     for rows in _blocks(len(queries), len(decoder)):
         asked = queries[rows].to(decoder.device)
-        cosines = (units[asked] @ units.T).clamp(-1.0, 1.0)
+        cosines = (units[asked] @ units.T).clamp_(-1.0, 1.0)
         cosines.masked_fill_((lengths == 0) | (lengths[asked] == 0)[:, None], -torch.inf)
         cosines.scatter_(1, asked[:, None], -torch.inf)
         values, ids = largest(cosines, n_kept)
@@ -145,32 +148,54 @@ def nearest_neighbours(decoder: Tensor, queries: Tensor, k: int = 10) -> Neighbo
 
 
 def largest(x: Tensor, k: int) -> Ranked:
-    """Return the k largest of each row of x (n, m), exactly, ties by lower index included.
+    """Return the k largest of each row of x (n, m), exactly, ties by lower index included."""
+    return _ranked(x, k, 1)
 
-    Maxima of groups of columns tell which few groups can hold them; only those are searched.
-    """
-    n_groups = x.shape[1] // _GROUP
-    if n_groups <= k:
-        return _sorted(x, k)
-    head = x[:, : n_groups * _GROUP].view(len(x), _GROUP, n_groups)  # group g is every n_groups-th column from g on
-    maxima = head.amax(dim=1).topk(k + 1, dim=1)
-    groups = maxima.indices[:, :k]
-    steps = torch.arange(_GROUP, device=x.device) * n_groups
-    tail = torch.arange(n_groups * _GROUP, x.shape[1], device=x.device).expand(len(x), -1)
-    columns = torch.cat([(groups[:, :, None] + steps).flatten(1), tail], dim=1)
-    searched = x.gather(1, columns)
-    values, places = searched.topk(k, dim=1)
-    indices = columns.gather(1, places)
-    by_index = indices.argsort(dim=1)
-    order = by_index.gather(1, values.gather(1, by_index).argsort(dim=1, descending=True, stable=True))
-    ranked = Ranked(values.gather(1, order), indices.gather(1, order))
-    # Where the last place is tied, inside the searched groups or outside, topk may have taken the wrong one of equals.
-    last = values[:, -1:]
-    tied = (maxima.values[:, k:] == last)[:, 0] | ((searched >= last).sum(dim=1) > k)
+
+def smallest(x: Tensor, k: int) -> Ranked:
+    """Return the k smallest of each row of x (n, m), likewise."""
+    found = _ranked(x, k, -1)
+    return found._replace(values=-found.values)
+
+
+def _ranked(x: Tensor, k: int, sign: int) -> Ranked:
+    found = _topmost(x, k, sign)
+    by_index = found.indices.argsort(dim=1)
+    order = by_index.gather(1, found.values.gather(1, by_index).argsort(dim=1, descending=True, stable=True))
+    ranked = Ranked(found.values.gather(1, order), found.indices.gather(1, order))
+    tied = (found.searched >= ranked.values[:, -1:]).sum(dim=1) > k  # so it may be the wrong one that is missing
     if tied.any():
-        exact = _sorted(x[tied], k)
+        exact = _sorted(sign * x[tied], k)
         ranked.values[tied], ranked.indices[tied] = exact.values, exact.indices
     return ranked
+
+
+class _Topmost(NamedTuple):
+    """The k largest of each row in any order, and the columns that were searched for them, by value."""
+
+    values: Tensor
+    indices: Tensor
+    searched: Tensor
+
+
+def _topmost(x: Tensor, k: int, sign: int) -> _Topmost:
+    """Return the k largest of each row of sign · x, searched for in the groups of columns with the largest maxima.
+
+    Those are k + 1 groups: one more than can be needed, so that a tie for the last place shows.
+    """
+    n_groups = x.shape[1] // _GROUP
+    if n_groups <= 2 * k:
+        searched = sign * x
+        return _Topmost(*searched.topk(k, dim=1, sorted=False), searched)
+    n_grouped = n_groups * _GROUP
+    head = x[:, :n_grouped].view(len(x), _GROUP, n_groups)  # group g is every n_groups-th column from g on
+    groups = _topmost(head.amax(dim=1) if sign > 0 else -head.amin(dim=1), k + 1, 1).indices
+    found = head.gather(2, groups[:, None].expand(-1, _GROUP, -1)).flatten(1)
+    searched = torch.cat([found, x[:, n_grouped:]], dim=1).mul_(sign)
+    values, places = searched.topk(k, dim=1, sorted=False)
+    step, nth = places.div(k + 1, rounding_mode="floor"), places % (k + 1)
+    in_tail = places - found.shape[1] + n_grouped
+    return _Topmost(values, torch.where(step < _GROUP, groups.gather(1, nth) + step * n_groups, in_tail), searched)
 
 
 def _sorted(x: Tensor, k: int) -> Ranked:
@@ -183,6 +208,15 @@ def _lengths(directions: Tensor) -> Tensor:
     return lengths
 
 
+def _products(rows: Tensor, matrix: Tensor) -> Iterator[Tensor]:
+    """Yield rows @ matrix.T in blocks of rows, each in the place of the one before: fresh memory costs as much again."""
+    made = rows.new_empty(0)
+    for block in _blocks(len(rows), len(matrix)):
+        n = block.stop - block.start
+        made = made[:n] if len(made) >= n else rows.new_empty(n, len(matrix))
+        yield torch.mm(rows[block], matrix.T, out=made)
+
+
 def _blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
     size = max(1, _BLOCK_BYTES // (4 * n_columns))
     for start in range(0, n_rows, size):
@@ -192,12 +226,12 @@ def _blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
 _NO_TOKENS = TokenList(ids=(), tokens=(), values=())
 
 
-def _token_lists(ranked: Ranked, readout: Readout, sign: int) -> Iterator[TokenList]:
-    for ids, values in zip(ranked.indices.tolist(), (ranked.values * sign).tolist(), strict=True):
+def _token_lists(ranked: Ranked, readout: Readout) -> Iterator[TokenList]:
+    for ids, values in zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True):
         yield TokenList(ids=tuple(ids), tokens=readout.token_strings(ids), values=tuple(values))
 
 
-def _neighbour_lists(neighbours: Neighbours) -> Iterator[tuple[tuple[int, ...], tuple[float, ...]]]:
+def _neighbour_lists(neighbours: Neighbours) -> Iterator[_NeighbourLists]:
     for ids, cosines in zip(neighbours.ids.tolist(), neighbours.cosines.tolist(), strict=True):
         n = sum(i != NO_NEIGHBOUR for i in ids)
         yield tuple(ids[:n]), tuple(cosines[:n])
