@@ -20,11 +20,11 @@ from workers.methods.vocabulary import (
     Neighbours,
     Readout,
     largest,
-    smallest,
     mean_direction,
     nearest_neighbours,
     normed_directions,
     project_vocabulary,
+    smallest,
 )
 
 
@@ -74,7 +74,8 @@ def test_equals_a_dense_product(
         if centred:
             dense = dense - dense.mean(dim=0)
         centre = mean_direction(directions, norm) if centred else None
-        found = list(project_vocabulary(directions, Readout(norm, unembedding, strings, centre), no_neighbours(20), k=9))
+        readout = Readout(norm, unembedding, strings, centre)
+        found = list(project_vocabulary(directions, readout, no_neighbours(20), k=9))
     for row, projection in zip(dense, found, strict=True):
         up, down = row.sort(descending=True, stable=True), row.sort(stable=True)
         assert list(projection.promoted.ids) == up.indices[:9].tolist()
@@ -112,7 +113,8 @@ def test_centring_removes_what_every_direction_promotes() -> None:
     directions[:, 0] = 3.0  # all promote token 0
     directions[torch.arange(300), 1 + torch.arange(300) % 39] += 2.0  # and each one of its own
     for centre, first in ((None, {0}), (mean_direction(directions, same), set(range(1, 40)))):
-        found = list(project_vocabulary(directions, Readout(same, unembedding, strings, centre), no_neighbours(300), k=1))
+        readout = Readout(same, unembedding, strings, centre)
+        found = list(project_vocabulary(directions, readout, no_neighbours(300), k=1))
         assert {projection.promoted.ids[0] for projection in found} == first
 
 

@@ -182,7 +182,7 @@ class ExemplarAccumulator:
         """Take in a batch of contexts; every context of a corpus is to be added once.
 
         chunks: (first feature, activations (B, T, n)) in the order of features, all F of them; each may be made when
-                it is asked for, only one is held at a time
+                it is asked for, only one is held at a time, and it is overwritten
         Raises: ShapeMismatch, NotFinite (naming the feature); what was added so far is then not to be used
         """
         batch.check()
@@ -207,7 +207,7 @@ class ExemplarAccumulator:
         self.n_tokens += int(batch.counted.sum())
 
     def _chunk(self, low: int, activations: Tensor, batch: ContextBatch) -> _Chunk:
-        masked = activations.masked_fill(~batch.counted[..., None], -torch.inf)
+        masked = activations.contiguous().masked_fill_(~batch.counted[..., None], -torch.inf)
         value, position = masked.max(dim=1)
         bad = ~value.isfinite() & batch.counted.any(dim=1, keepdim=True)
         if bad.any():
@@ -272,7 +272,7 @@ class ExemplarAccumulator:
             ids = window_ids(seen.batch, peaks, self.options.span)
             if offer.activations is None:
                 return slots.Cut(ids, torch.empty((ids.shape[0], 0), dtype=torch.float16, device=ids.device))
-            return slots.Cut(ids, window_activations(seen.batch, offer.activations, peaks, self.options.span))
+            return slots.Cut(ids, window_activations(offer.activations, peaks, self.options.span))
 
         slots.admit(kept, offer.low + columns, offered, cut, distinct=distinct)
 

@@ -209,7 +209,7 @@ def _lengths(directions: Tensor) -> Tensor:
 
 
 def _products(rows: Tensor, matrix: Tensor) -> Iterator[Tensor]:
-    """Yield rows @ matrix.T in blocks of rows, each in the place of the one before: fresh memory costs as much again."""
+    """Yield rows @ matrix.T in blocks of rows, each where the one before was: fresh memory costs time."""
     made = rows.new_empty(0)
     for block in _blocks(len(rows), len(matrix)):
         n = block.stop - block.start

@@ -114,12 +114,16 @@ def window_ids(batch: ContextBatch, peaks: Peaks, span: Span) -> Tensor:
     return ids.masked_fill(~inside, NO_TOKEN).int()
 
 
-def window_activations(batch: ContextBatch, activations: Tensor, peaks: Peaks, span: Span) -> Tensor:
-    """Return (n, width) float16: the activations (B, T, features) around each peak, 0 where nothing is counted."""
-    around, inside = _around(peaks.positions, span, batch.ids.shape[1])
-    rows = peaks.rows[:, None]
-    values = activations[rows, around, peaks.columns[:, None]]
-    values = values.masked_fill(~(inside & batch.counted[rows, around]), 0.0)
+def window_activations(activations: Tensor, peaks: Peaks, span: Span) -> Tensor:
+    """Return (n, width) float16: the activations around each peak, 0 where nothing is counted.
+
+    activations: (B, T, features), -inf where not counted
+    """
+    n_positions, n_features = activations.shape[1:]
+    around, inside = _around(peaks.positions, span, n_positions)
+    index = (peaks.rows[:, None] * n_positions + around) * n_features + peaks.columns[:, None]
+    values = activations.reshape(-1)[index]
+    values = values.masked_fill(~inside | (values == -torch.inf), 0.0)
     return values.float().clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16).half()
 
 
