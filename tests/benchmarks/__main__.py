@@ -15,7 +15,7 @@ RESULT = Path("build/bench.json")
 _ALL: dict[str, Callable[[], Iterator[Row]]] = {
     "exemplars": reading.exemplar_pass,
     "memory": reading.exemplar_memory,
-    "size": reading.evidence_size,
+    "many_features": reading.many_features,
     "vocabulary": acting.vocabulary,
     "token_change": acting.change,
     "steering": acting.steering,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from schema.records import TokenChange
 from tests.benchmarks.measure import Row, at_most, faster, race
-from tests.benchmarks.setting import SITE, corpus, opened, random_tensors
+from tests.benchmarks.setting import SITE, beginnings, opened, random_tensors
 from workers.dictionary import LoadedDictionary
 from workers.methods.calibration import CURVE, TOLERANCE, calibrate, prompt_batch
 from workers.methods.interventions import mean_norm
@@ -62,8 +62,7 @@ def vocabulary() -> Iterator[Row]:
 def change() -> Iterator[Row]:
     """Yield the speed of exact token change against one feature at a time, with the same lists."""
     subject, _ = opened()
-    rows = [context.ids[:33] for context in corpus(1) if len(context.ids) >= 33][:32]
-    contexts = subject.batch(rows)
+    contexts = subject.batch(beginnings(32, 33))
     strength = torch.full((N,), 0.3 * mean_norm(subject, SITE, contexts))
     found: dict[str, list[TokenChange] | list[tuple[Tensor, Tensor]]] = {}
 
@@ -175,7 +174,7 @@ def _plain_texts(rows: list[list[int]], direction: Tensor, strengths: list[float
 def batches() -> Iterator[Row]:
     """Yield the price of a batch of 256 rows of 256 different features against the same batch unsteered."""
     subject, _ = opened()
-    rows = [context.ids[:16] for context in corpus(2) if len(context.ids) >= 16][:256]
+    rows = beginnings(256, 16)
     batch = subject.batch(rows)
     edit = Edit.add(SITE, directions(len(rows)), torch.ones(len(rows)))
     steered, bare = race(lambda: subject.hidden(batch, edit), lambda: subject.hidden(batch), rounds=5)
@@ -187,7 +186,7 @@ def subsets() -> Iterator[Row]:
     subject, dictionary = opened()
     encoder = dictionary.spec.encoder.model_copy(update={"kind": "relu", "k": None})
     spec = dictionary.spec.model_copy(update={"encoder": encoder})
-    relu = LoadedDictionary(spec, subject, random_tensors(torch.zeros(subject.d_model)))
+    relu = LoadedDictionary(spec, subject, random_tensors(4096, torch.zeros(subject.d_model)))
     x = torch.randn(4096, subject.d_model)
     part, whole = race(lambda: relu.encode(x, torch.arange(512)), lambda: relu.encode(x, torch.arange(4096)), rounds=5)
     yield at_most("encode of 512 of 4,096 features", part, whole / 8, 1.5, "s", "an eighth of encoding all")

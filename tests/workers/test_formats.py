@@ -1,7 +1,6 @@
 """Formats: what is written equals what the project that wrote the files would compute, and the rest is refused."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from schema.errors import BadWeights, InvalidInput, NotFinite, ShapeMismatch, UnknownSite
 from schema.records import DictionarySpec
 from schema.settings import Settings
+from tests.dev_data import VARIABLE, dev_data, real_dictionary
 from tests.tiny import D_MODEL, build_subject, make_subject
 from workers.dictionary import LoadedDictionary, load_dictionary
 from workers.formats.__main__ import convert, main
@@ -336,11 +336,8 @@ def test_input_that_can_not_be_used_ends_with_code_2_and_one_line(
     assert error.count("\n") == 1
 
 
-@pytest.mark.skipif(
-    "GLOSSARIUM_DEV_DATA" not in os.environ, reason="GLOSSARIUM_DEV_DATA names no folder of real dictionaries"
-)
+@pytest.mark.skipif(dev_data() is None, reason=f"{VARIABLE} names no folder of real dictionaries")
 def test_a_real_saelens_folder_converts(tmp_path: Path) -> None:
-    for path in Path(os.environ["GLOSSARIUM_DEV_DATA"]).glob("*/cfg.json"):
-        wanted = Wanted("bundled:smollm2-135m-instruct")
-        write_converted(convert(str(path.parent), wanted, SETTINGS), tmp_path / path.parent.name, SETTINGS)
-        assert (tmp_path / path.parent.name / "spec.json").is_file()
+    spec, weights = real_dictionary(dev_data() or tmp_path, tmp_path, SETTINGS)
+    assert spec.n_features > 0
+    assert weights.is_file()

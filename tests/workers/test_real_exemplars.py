@@ -1,6 +1,5 @@
 """The exemplar pass on a real model equals brute force: its neurons always, a real dictionary where one is at hand."""
 
-import os
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -12,12 +11,11 @@ from torch import Tensor
 from schema.records import DictionarySpec, Encoder
 from schema.settings import Settings
 from schema.subjects import BUNDLED
+from tests.dev_data import VARIABLE, dev_data, real_dictionary
 from tests.workers.test_exemplars import Row, add, assert_same, brute_force, pieces
 from workers.corpus import BUNDLED as CORPUS
 from workers.corpus import contexts, open_corpus
 from workers.dictionary import LoadedDictionary, firing_thresholds, load_dictionary
-from workers.formats.__main__ import convert
-from workers.formats.files import Wanted, write_converted
 from workers.loading import load_subject
 from workers.methods.exemplars import ExemplarAccumulator, ExemplarOptions
 from workers.methods.vocabulary import nearest_neighbours
@@ -71,15 +69,10 @@ def test_neurons_of_the_bundled_subject_equal_brute_force(cache_dir: Path) -> No
     assert_equals_brute_force(subject, load_dictionary(spec, subject, None), firing_thresholds)
 
 
-@pytest.mark.skipif(
-    "GLOSSARIUM_DEV_DATA" not in os.environ, reason="GLOSSARIUM_DEV_DATA names no folder of real dictionaries"
-)
+@pytest.mark.skipif(dev_data() is None, reason=f"{VARIABLE} names no folder of real dictionaries")
 def test_a_real_dictionary_equals_brute_force(cache_dir: Path, tmp_path: Path) -> None:
-
     settings = Settings(cache_dir=cache_dir)
     subject = load_subject(BUNDLED, None, settings)
-    folder = next(Path(os.environ["GLOSSARIUM_DEV_DATA"]).glob("*/cfg.json")).parent
-    converted = convert(str(folder), Wanted(BUNDLED), settings)
-    write_converted(converted, tmp_path / "out", settings)
-    dictionary = load_dictionary(converted.spec, subject, tmp_path / "out" / "weights.safetensors")
+    spec, weights = real_dictionary(dev_data() or tmp_path, tmp_path, settings)
+    dictionary = load_dictionary(spec, subject, weights)
     assert_equals_brute_force(subject, dictionary, lambda values: torch.zeros(values.shape[1]))
