@@ -5,7 +5,9 @@ encode. It knows neither corpora nor what the features mean.
 """
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,11 +20,21 @@ from workers.subject import Edit, Reading, Subject
 
 FIRING_QUANTILE = 0.99  # neurons and unthresholded directions fire on their strongest 1 % of tokens
 _TOKENS_AT_ONCE = 4096  # of a whole encoding that only serves to know one feature a row
-_FEATURES_AT_ONCE = 256  # of a sample that is sorted
+_FEATURES_SORTED_AT_ONCE = 256  # of a sample
 _SMALLEST = torch.finfo(torch.float32).tiny
 _LAYER_NORM_EPS = 1e-5  # SAELens' run_time_activation_ln_in
 
+FEATURES_AT_ONCE = 4096  # of a chunk
+_PRE_ACTIVATIONS_AT_ONCE = 2**25  # of a topk encoder, 128 MiB
+
 Chosen = Tensor | slice  # which features: indices (n,), or a range of them
+
+
+class Top(NamedTuple):
+    """The k largest pre-activations of each token that are positive, else 0: (…, k) values and int64 features."""
+
+    values: Tensor
+    indices: Tensor
 
 
 class LoadedDictionary:
@@ -68,6 +80,28 @@ class LoadedDictionary:
         if self.kind == "neurons":
             return x[..., chosen].float()
         return self._activate(self._pre_activations(self._normalised(x), chosen), chosen)
+
+    def encode_chunks(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Yield (first feature, activations (…, n)) of all features in order, of read-site values x (…, width).
+
+        Never holds more than a chunk of features, and of a topk encoder the largest of each token.
+        """
+        if self.kind == "topk":
+            yield from self._top_chunks(x)
+            return
+        for low in range(0, self.n_features, FEATURES_AT_ONCE):
+            yield low, self.encode(x, torch.arange(low, min(low + FEATURES_AT_ONCE, self.n_features), device=x.device))
+
+    def _top_chunks(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
+        n_tokens = max(1, _PRE_ACTIVATIONS_AT_ONCE // self.n_features)
+        z = torch.split(self._normalised(x).flatten(0, -2), n_tokens)
+        parts = [self._top(self._pre_activations(tokens, slice(None))) for tokens in z]
+        values, indices = (torch.cat(tensors).view(*x.shape[:-1], -1) for tensors in zip(*parts, strict=True))
+        for low in range(0, self.n_features, FEATURES_AT_ONCE):
+            n = min(FEATURES_AT_ONCE, self.n_features - low)
+            inside = (indices >= low) & (indices < low + n)
+            chunk = torch.zeros(*x.shape[:-1], n, device=x.device)
+            yield low, chunk.scatter_add_(-1, (indices - low).clamp(0, n - 1), values * inside)
 
     def encode_rows(self, x: Tensor, features: Tensor) -> Tensor:
         """Return activations (B, T) of values x (B, T, width), where features (B,) says which one a row is about."""
@@ -116,8 +150,12 @@ class LoadedDictionary:
         return torch.relu(pre)
 
     def _top_k(self, pre: Tensor) -> Tensor:
+        top = self._top(pre)
+        return torch.zeros_like(pre).scatter_(-1, top.indices, top.values)
+
+    def _top(self, pre: Tensor) -> Top:
         values, indices = pre.topk(int(self.spec.encoder.k or 1), dim=-1)
-        return torch.zeros_like(pre).scatter_(-1, indices, torch.relu(values))
+        return Top(torch.relu(values), indices)
 
     # ------------------------------------------------------------------------------------------ directions
 
@@ -264,7 +302,8 @@ def firing_thresholds(activations: Tensor) -> Tensor:
         raise ShapeMismatch(f"activations={tuple(activations.shape)}; must be (N, F) with N at least 1")
     rank = max(1, round(FIRING_QUANTILE * len(activations)))
     parts = [
-        part.T.contiguous().float().kthvalue(rank).values for part in torch.split(activations, _FEATURES_AT_ONCE, 1)
+        part.T.contiguous().float().kthvalue(rank).values
+        for part in torch.split(activations, _FEATURES_SORTED_AT_ONCE, 1)
     ]
     return torch.cat(parts).clamp_min(_SMALLEST)
 

@@ -2,14 +2,16 @@
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
 
 import torch
 
-from schema.blobs import open_blobs
+from schema.blobs import BlobRef, open_blobs
 from schema.errors import BadSelection
 from schema.graph import block_jobs, blocks_of, features_per_block
-from schema.records import AnyEvidence
+from schema.records import Exemplars
 from schema.selection import draw, parse_selection
 from schema.stages import Stage
 from schema.store import artifacts, evidence, features, jobs, run_features
@@ -19,16 +21,22 @@ from workers import recipes
 from workers.corpus import Context as TextContext
 from workers.corpus import Shard, contexts, open_corpus
 from workers.desk import read_brief, read_corpus
+from workers.dictionary import LoadedDictionary
 from workers.engine import Context, Outcome
-from workers.methods.exemplars import ExemplarAccumulator, ExemplarOptions, merge
+from workers.methods.exemplar_records import Pieces, records
+from workers.methods.exemplars import ExemplarAccumulator, ExemplarOptions
 from workers.methods.interventions import tokens_per_forward
+from workers.methods.stored_exemplars import frames, merge_blocks, read_blocks
 from workers.methods.vocabulary import nearest_neighbours
 from workers.methods.windows import ContextBatch
-from workers.opened import Opened, chunks, open_dictionary
+from workers.opened import Opened, open_dictionary
 from workers.shapes import in_fixed_shapes, shape_for
 from workers.sources import corpus_path
+from workers.subject import Subject
 
 _FORWARDS_AT_ONCE = 4  # between updates of the exemplars: larger updates cost less a token, and more memory
+_RECORDS_AT_ONCE = 256
+_NO_LIMIT = 2**62  # bytes of what workers write themselves
 _N_NEIGHBOURS = 5  # whose firing makes a silent context a hard negative
 
 
@@ -42,14 +50,14 @@ def collect_exemplars(context: Context) -> Outcome:
     if known is not None:
         return Outcome(lambda connection: None, {"recipe": recipe})
     opened = open_dictionary(context, brief, corpus)
-    accumulator = _empty(opened, brief)
+    reader = Reader(opened.dictionary, _empty(opened, brief))
     documents = open_corpus(corpus_path(context, brief), Shard(context.job.shard, n_shards))
     found = contexts(documents, opened.subject.tokenize, brief.spec.options.context_length, sink=opened.subject.sink_id)
     n_tokens = _FORWARDS_AT_ONCE * tokens_per_forward(opened.subject)
     for shape, rows in in_fixed_shapes(found, lambda one: len(one.ids), n_tokens):
-        add_contexts(accumulator, opened, rows, shape.length)
+        read_contexts(opened.subject, [reader], rows, shape.length)
         context.progress.advance()
-    blob = open_blobs(context.settings).put(accumulator.to_bytes())
+    blob = open_blobs(context.settings).put_stream(frames(reader.exemplars.blocks()), _NO_LIMIT)
     context.progress.advance(1)
     return Outcome(lambda connection: artifacts.put(connection, recipe, *blob), {"recipe": recipe})
 
@@ -59,38 +67,33 @@ def merge_exemplars(context: Context) -> Outcome:
     started = time.monotonic()
     brief, corpus = read_brief(context), read_corpus(context)
     opened = open_dictionary(context, brief, corpus)
-    whole = _merged(context, brief, corpus)
-    context.progress.advance()
-    chosen = choose_features(brief, whole.n_firing > 0)
+    blob = _merged(context, brief, corpus)
+    found = _summary(context, blob.sha256)
+    chosen = choose_features(brief, found.n_firing > 0)
     recipe = recipes.exemplars(brief, corpus)
     with context.transaction() as connection:
         absent = evidence.missing(
             connection, brief.dictionary.id, "exemplars", recipe, [entry.feature for entry in chosen]
         )
-    made: dict[int, AnyEvidence] = {}
-    for feature in absent:
-        made[feature] = whole.record(feature, opened.subject.pieces)
-        context.progress.advance()
-    blob = open_blobs(context.settings).put(whole.to_bytes())
     seconds = time.monotonic() - started
     provenance = recipes.provenance("exemplars", brief, corpus, opened.subject.fingerprint, seconds)
-    document = provenance.document | {"n_tokens": whole.n_tokens}
+    document = provenance.document | {"n_tokens": found.n_tokens}
+    provenance = provenance.model_copy(update={"document": document})
+    for made in _records(context, blob.sha256, sorted(absent), opened.subject.pieces):
+        with context.transaction() as connection:  # at once, as they are many; written again they are the same
+            evidence.put(connection, brief.dictionary.id, "exemplars", provenance, made)
 
     def write(connection: Connection) -> None:
-        evidence.put(
-            connection, brief.dictionary.id, "exemplars", provenance.model_copy(update={"document": document}), made
-        )
         artifacts.put(connection, recipe, *blob)
-        densities = (whole.n_firing / max(1, whole.n_tokens)).tolist()
-        everyone = range(whole.n_features)
-        largest = whole.counts.largest.nan_to_num(neginf=0.0).tolist()
-        features.set_density(connection, brief.dictionary.id, everyone, densities, largest)
+        densities = (found.n_firing / max(1, found.n_tokens)).tolist()
+        everyone = range(len(densities))
+        features.set_density(connection, brief.dictionary.id, everyone, densities, found.largest.tolist())
         run_features.put(connection, brief.run_id, chosen)
 
     size = features_per_block(brief.spec.options)
     blocks = blocks_of([entry.selected for entry in chosen], [entry.pooled for entry in chosen], size)
     context.progress.advance(1)
-    return Outcome(write, {"n_tokens": whole.n_tokens}, block_jobs(blocks))
+    return Outcome(write, {"n_tokens": found.n_tokens}, block_jobs(blocks))
 
 
 def choose_features(brief: Brief, alive: torch.Tensor) -> list[RunFeature]:
@@ -134,37 +137,76 @@ def _empty(opened: Opened, brief: Brief) -> ExemplarAccumulator:
     return ExemplarAccumulator.empty(dictionary.threshold, sizes, near)
 
 
-def add_contexts(accumulator: ExemplarAccumulator, opened: Opened, rows: Sequence[TextContext], length: int) -> None:
-    """Take in contexts that are padded to one length, forward by forward, all of them at once at the end."""
-    subject, dictionary = opened
+class Reader(NamedTuple):
+    """A dictionary and what has been seen of its features; several of one subject share a pass."""
+
+    dictionary: LoadedDictionary
+    exemplars: ExemplarAccumulator
+
+
+def read_contexts(subject: Subject, readers: Sequence[Reader], rows: Sequence[TextContext], length: int) -> None:
+    """Take in contexts that are padded to one length: forward by forward, all of them at once at the end."""
     shape = shape_for(length, tokens_per_forward(subject))
     parts = [rows[start : start + shape.n_rows] for start in range(0, len(rows), shape.n_rows)]
     batches = [subject.batch([row.ids for row in part], shape) for part in parts]
-    values = [subject.read(batch, dictionary.read_site) for batch in batches]
+    values = [subject.read_many(batch, [reader.dictionary.read_site for reader in readers]) for batch in batches]
     tokens = [(batch.ids, batch.attention, batch.counted) for batch in batches]
     ids, attention, counted = (torch.cat(tensors)[: len(rows)] for tensors in zip(*tokens, strict=True))
     numbers = torch.tensor([row.number for row in rows], device=subject.device)
     halves = torch.tensor([row.split for row in rows], device=subject.device)
-    encoded = (
-        (made[0][0], torch.cat([activations for _, activations in made])[: len(rows)])
-        for made in zip(*(chunks(dictionary, one) for one in values), strict=True)
-    )
-    accumulator.add(ContextBatch(ids, attention, counted, numbers, halves), encoded)
+    batch = ContextBatch(ids, attention, counted, numbers, halves)
+    for dictionary, exemplars in readers:
+        chunks = zip(*(dictionary.encode_chunks(sites[dictionary.read_site]) for sites in values), strict=True)
+        joined = ((made[0][0], torch.cat([part for _, part in made])[: len(rows)]) for made in chunks)
+        exemplars.add(batch, joined)
 
 
-def _merged(context: Context, brief: Brief, corpus: str) -> ExemplarAccumulator:
-    """Return the exemplars of the whole corpus, from the blob of an earlier run or from this run's shards."""
+class _Summary(NamedTuple):
+    """What is needed of all features: tokens read, and (F,) tokens fired on and largest activation."""
+
+    n_tokens: int
+    n_firing: torch.Tensor
+    largest: torch.Tensor
+
+
+def _merged(context: Context, brief: Brief, corpus: str) -> BlobRef:
+    """Return the exemplars of the whole corpus: a blob of an earlier run, or merged of this run's shards."""
     blobs, n_shards = open_blobs(context.settings), _n_shards(context)
     with context.transaction() as connection:
         whole = artifacts.get(connection, recipes.exemplars(brief, corpus))
         parts = [recipes.partial(brief, corpus, shard, n_shards) for shard in range(n_shards)]
         shas = [whole] if whole else [artifacts.get(connection, part) or "" for part in parts]
-    merged: ExemplarAccumulator | None = None
-    for sha256 in shas:
-        with blobs.open(sha256) as file:
-            part = ExemplarAccumulator.from_bytes(file.read())
-        merged = part if merged is None else merge(merged, part)
-        context.progress.advance()
-    if merged is None:
+    if not shas:
         raise BadSelection("the corpus has no shard")
-    return merged
+    if len(shas) == 1:
+        return BlobRef(shas[0], blobs.path(shas[0]).stat().st_size)
+    with ExitStack() as files:
+        blocks = merge_blocks([read_blocks(files.enter_context(blobs.open(sha256))) for sha256 in shas])
+        return blobs.put_stream(frames(_counted(context, blocks)), _NO_LIMIT)
+
+
+def _summary(context: Context, sha256: str) -> _Summary:
+    with open_blobs(context.settings).open(sha256) as file:
+        found = [
+            (block.n_tokens, block.n_firing, block.counts.largest) for block in _counted(context, read_blocks(file))
+        ]
+    n_tokens, n_firing, largest = zip(*found, strict=True)
+    return _Summary(n_tokens[0], torch.cat(n_firing), torch.cat(largest).nan_to_num(neginf=0.0))
+
+
+def _records(context: Context, sha256: str, wanted: Sequence[int], pieces: Pieces) -> Iterator[dict[int, Exemplars]]:
+    """Yield the exemplars of some features, a few at once, in rising order."""
+    with open_blobs(context.settings).open(sha256) as file:
+        for block in _counted(context, read_blocks(file)):
+            first = block.watched.first
+            here = [feature for feature in wanted if first <= feature < first + block.n_features]
+            found = zip(here, records(block, here, pieces), strict=True)
+            while some := dict(itertools.islice(found, _RECORDS_AT_ONCE)):
+                yield some
+
+
+def _counted(context: Context, blocks: Iterable[ExemplarAccumulator]) -> Iterator[ExemplarAccumulator]:
+    """Yield blocks, and say that the job lives at each."""
+    for block in blocks:
+        yield block
+        context.progress.advance()

@@ -17,7 +17,7 @@ from workers.dictionary import firing_thresholds
 from workers.engine import Context, Outcome
 from workers.methods.interventions import tokens_per_forward
 from workers.methods.sampling import uniform
-from workers.opened import Opened, chunks, open_unthresholded
+from workers.opened import Opened, open_unthresholded
 from workers.shapes import in_fixed_shapes
 from workers.sources import corpus_path
 from workers.subject import Subject
@@ -81,7 +81,7 @@ def _read(context: Context, opened: Opened, sample: list[list[int]]) -> torch.Te
 def _thresholds(opened: Opened, values: torch.Tensor) -> torch.Tensor:
     """Return the firing threshold (F,) of every feature. Raises NotFinite if an activation is not finite."""
     found = []
-    for low, activations in chunks(opened.dictionary, values):
+    for low, activations in opened.dictionary.encode_chunks(values):
         finite = activations.isfinite().all(dim=0)
         if not finite.all():
             feature = low + int((~finite).int().argmax())

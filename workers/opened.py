@@ -1,6 +1,5 @@
 """A run's subject and dictionary, loaded once per process and kept while jobs of the same run come in."""
 
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +18,6 @@ from workers.engine import Context
 from workers.loading import load_subject
 from workers.sources import weights_path
 from workers.subject import Subject
-
-FEATURES_AT_ONCE = 8192
 
 
 class Opened(NamedTuple):
@@ -48,22 +45,6 @@ def open_dictionary(context: Context, brief: Brief, corpus: str) -> Opened:
     if sha256 is None:
         raise NotFound(f"the firing thresholds of dictionary {brief.dictionary.id} are gone (recipe {recipe})")
     return Opened(subject, _with_threshold(dictionary, context.settings, sha256))
-
-
-def chunks(dictionary: LoadedDictionary, x: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield (first feature, activations (…, n)) of all features in order, few enough at once to fit in memory.
-
-    Encoders that rank features against one another encode all at once; the rest only what is asked for.
-    """
-    n_features = dictionary.n_features
-    if dictionary.kind == "topk":
-        activations = dictionary.encode(x)
-        for low in range(0, n_features, FEATURES_AT_ONCE):
-            yield low, activations[..., low : low + FEATURES_AT_ONCE]
-        return
-    for low in range(0, n_features, FEATURES_AT_ONCE):
-        wanted = torch.arange(low, min(low + FEATURES_AT_ONCE, n_features), device=x.device)
-        yield low, dictionary.encode(x, wanted)
 
 
 class _Place(NamedTuple):

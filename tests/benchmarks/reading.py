@@ -10,10 +10,10 @@ import torch
 
 from tests.benchmarks.measure import Row, at_most, faster
 from tests.benchmarks.setting import Group, forwards, groups, opened, random_dictionary
-from workers.evidence import add_contexts
+from workers.evidence import Reader, read_contexts
 from workers.methods.exemplars import ExemplarAccumulator, ExemplarOptions
 from workers.methods.vocabulary import nearest_neighbours
-from workers.opened import Opened, chunks
+from workers.opened import Opened
 
 _TOKENS = 400_000
 _PARTS = 8  # of the corpus, that the sides read by turns, so that a slow minute hits both
@@ -42,7 +42,7 @@ def exemplar_pass() -> Iterator[Row]:
 def _read(grouped: Iterable[Group]) -> None:
     subject, dictionary = opened()
     for batch in forwards(grouped):
-        for _ in chunks(dictionary, subject.read(batch, dictionary.read_site)):
+        for _ in dictionary.encode_chunks(subject.read(batch, dictionary.read_site)):
             pass
 
 
@@ -56,7 +56,7 @@ def empty(of: Opened) -> ExemplarAccumulator:
 def collect(accumulator: ExemplarAccumulator, of: Opened, grouped: Iterable[Group]) -> None:
     """Add contexts as a worker does."""
     for shape, rows in grouped:
-        add_contexts(accumulator, of, rows, shape.length)
+        read_contexts(of.subject, [Reader(of.dictionary, accumulator)], rows, shape.length)
 
 
 def exemplar_memory() -> Iterator[Row]:

@@ -15,13 +15,17 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from schema.errors import BadSelection, GlossariumError, NotFinite, ShapeMismatch
+from schema.errors import BadSelection, GlossariumError, NotFinite, NotFound, ShapeMismatch
 from schema.records import Exemplars, SplitExemplars, Window
 from schema.subjects import Site
 from tests import tiny
 from workers.corpus import Document, contexts
+from workers.methods import exemplars
+from workers.methods.contexts import Contexts
+from workers.methods.exemplar_records import Pieces, records
 from workers.methods.exemplars import ExemplarAccumulator, ExemplarOptions, merge
 from workers.methods.sampling import mix, uniform
+from workers.methods.stored_exemplars import frames, from_bytes, merge_blocks, read_blocks, to_bytes
 from workers.methods.tally import EDGES
 from workers.methods.vocabulary import nearest_neighbours
 from workers.methods.windows import ContextBatch, context_number, document_of
@@ -214,6 +218,11 @@ def accumulate(
     return accumulator
 
 
+def recorded(seen: ExemplarAccumulator, feature: int, pieces: Pieces) -> Exemplars:
+    (found,) = records(seen, [feature], pieces)
+    return found
+
+
 def assert_same(found: Exemplars, expected: Exemplars) -> None:
     assert found.sum == pytest.approx(expected.sum, rel=1e-9)
     assert found.model_copy(update={"sum": 0.0}) == expected.model_copy(update={"sum": 0.0})
@@ -225,22 +234,22 @@ def test_one_pass_equals_brute_force(seed: int) -> None:
     accumulator = accumulate([rows[i : i + 7] for i in range(0, len(rows), 7)])
     for feature in range(len(THRESHOLDS)):
         named = [n for n in NEIGHBOURS[feature] if n >= 0]
-        assert_same(accumulator.record(feature, pieces), brute_force(rows, feature, THRESHOLDS, named, SMALL))
+        assert_same(recorded(accumulator, feature, pieces), brute_force(rows, feature, THRESHOLDS, named, SMALL))
 
 
 def test_reference_cases_hold_what_they_are_for() -> None:
     rows = seeded_rows(40, len(THRESHOLDS), 0)
-    record = accumulate([rows]).record(2, pieces)
+    record = recorded(accumulate([rows]), 2, pieces)
     peaks = [window.maximum for window in record.describe.top]
     assert len(peaks) == SMALL.k  # boilerplate did not fill the list with one sentence
     assert len(set(peaks)) < len(peaks)  # there are ties
     assert len({window.key for window in record.describe.top}) == len(peaks)
-    dead = accumulate([rows]).record(1, pieces)
+    dead = recorded(accumulate([rows]), 1, pieces)
     assert dead.n_firing == 0
     assert dead.density == 0.0
     assert dead.describe.top == dead.describe.uniform == ()
     assert len(dead.describe.silent) == SMALL.n_silent
-    assert len(accumulate([rows]).record(0, pieces).describe.hard_negatives) == SMALL.n_hard
+    assert len(recorded(accumulate([rows]), 0, pieces).describe.hard_negatives) == SMALL.n_hard
 
 
 @settings(max_examples=12, deadline=None)
@@ -256,10 +265,10 @@ def test_any_division_and_order_gives_the_same_bytes(seed: int, size: int, n_sha
     chance.shuffle(shards)
     while len(shards) > 1:  # any order of pairs
         a, b = shards.pop(chance.randrange(len(shards))), shards.pop(chance.randrange(len(shards)))
-        shards.append(merge(a, ExemplarAccumulator.from_bytes(b.to_bytes())))
+        shards.append(merge(a, from_bytes(to_bytes(b))))
     torch.testing.assert_close(shards[0].counts.total, whole.counts.total, rtol=1e-9, atol=0)
     shards[0].counts = shards[0].counts._replace(total=whole.counts.total)
-    assert shards[0].to_bytes() == whole.to_bytes()
+    assert to_bytes(shards[0]) == to_bytes(whole)
 
 
 def test_hand_computed_case() -> None:
@@ -269,7 +278,7 @@ def test_hand_computed_case() -> None:
     third = Row(context_number(2, 0), 0, [30, 31], [False, True], [[9.0], [0.0]])
     accumulator = ExemplarAccumulator.empty(torch.zeros(1), ExemplarOptions(before=2, after=1))
     add(accumulator, [first, second, third])
-    record = accumulator.record(0, pieces)
+    record = recorded(accumulator, 0, pieces)
     assert (record.n_tokens, record.n_firing, record.sum, record.max) == (9, 3, 7.0, 4.0)
     assert record.density == pytest.approx(1 / 3)
     assert record.histogram_edges[0] == 1.0
@@ -297,7 +306,7 @@ def test_score_windows_that_a_describer_could_see_are_dropped() -> None:
         Row(context_number(3, 0), 1, [1, 77, *same[2:]], counted, active),  # differs within them
     ]
     accumulator = add(ExemplarAccumulator.empty(torch.zeros(1), SMALL), rows)
-    record = accumulator.record(0, pieces)
+    record = recorded(accumulator, 0, pieces)
     assert [window.document for window in record.describe.top] == [0]
     assert [window.document for window in record.score.top] == [3]
     assert [window.document for window in record.score.uniform] == [3]
@@ -307,7 +316,7 @@ def test_thresholds_decide_what_fires() -> None:
     values = [[0.0], [-2.0], [-0.5], [0.5], [2.0], [3.0]]
     row = Row(0, 0, list(range(6)), [False] + [True] * 5, values)
     for threshold, n_firing in ((-1.0, 4), (0.0, 3), (0.5, 2), (3.0, 0)):
-        record = add(ExemplarAccumulator.empty(torch.tensor([threshold]), SMALL), [row]).record(0, pieces)
+        record = recorded(add(ExemplarAccumulator.empty(torch.tensor([threshold]), SMALL), [row]), 0, pieces)
         assert (record.n_firing, record.n_tokens, record.max) == (n_firing, 5, 3.0)
         assert len(record.describe.top) == int(n_firing > 0)
         assert len(record.describe.silent) == int(n_firing == 0)
@@ -315,7 +324,7 @@ def test_thresholds_decide_what_fires() -> None:
 
 def test_features_that_fire_below_zero_stay_finite() -> None:
     row = Row(0, 0, [1, 2], [False, True], [[0.0], [-1.0]])
-    record = add(ExemplarAccumulator.empty(torch.tensor([-2.0]), SMALL), [row]).record(0, pieces)
+    record = recorded(add(ExemplarAccumulator.empty(torch.tensor([-2.0]), SMALL), [row]), 0, pieces)
     assert record.n_firing == sum(record.histogram) == 1
     assert record.describe.weighted[0].maximum == record.max == record.sum == -1.0
 
@@ -325,7 +334,7 @@ def test_sink_padding_and_special_tokens_never_are_a_peak() -> None:
     accumulator = accumulate([rows])
     by_context = {(document_of(row.context), tuple(row.ids)): row for row in rows}
     for feature in range(len(THRESHOLDS)):
-        record = accumulator.record(feature, pieces)
+        record = recorded(accumulator, feature, pieces)
         assert record.max < 500.0
         for half in (record.describe, record.score):
             for found in (w for name in LISTS for w in getattr(half, name)):
@@ -339,7 +348,7 @@ def test_sink_padding_and_special_tokens_never_are_a_peak() -> None:
 def test_contexts_without_counted_tokens_leave_no_trace() -> None:
     row = Row(0, 0, [5, 6], [False, False], [[3.0], [3.0]])
     accumulator = add(ExemplarAccumulator.empty(torch.zeros(1), SMALL), [row])
-    record = accumulator.record(0, pieces)
+    record = recorded(accumulator, 0, pieces)
     assert (record.n_tokens, record.n_firing, record.max, record.histogram) == (0, 0, 0.0, ())
     assert record.describe == record.score
     assert record.describe.silent == ()
@@ -351,7 +360,7 @@ def test_weighted_sample_prefers_strong_contexts_and_uniform_does_not() -> None:
         strength = 9.0 if document % 10 == 0 else 1.0
         rows.append(Row(context_number(document, 0), 0, [0, document], [False, True], [[0.0], [strength]]))
     options = ExemplarOptions(k=1, n_samples=400, n_silent=0, n_hard=0, before=1, after=1)
-    record = add(ExemplarAccumulator.empty(torch.zeros(1), options), rows).record(0, pieces)
+    record = recorded(add(ExemplarAccumulator.empty(torch.zeros(1), options), rows), 0, pieces)
     strong = [
         sum(w.maximum == 9.0 for w in sample) / 400 for sample in (record.describe.uniform, record.describe.weighted)
     ]
@@ -365,12 +374,12 @@ def test_bfloat16_activations_are_taken() -> None:
     batch, activations = batch_of([row])
     accumulator = ExemplarAccumulator.empty(torch.zeros(1), SMALL)
     accumulator.add(batch, [(0, activations.bfloat16())])
-    assert accumulator.record(0, pieces).describe.top[0].activations == (0.0, 0.5, 1.5)
+    assert recorded(accumulator, 0, pieces).describe.top[0].activations == (0.0, 0.5, 1.5)
 
 
 def test_peaks_beyond_float16_are_kept_finite_in_windows() -> None:
     row = Row(0, 0, [1, 2], [False, True], [[0.0], [1e5]])
-    record = add(ExemplarAccumulator.empty(torch.zeros(1), SMALL), [row]).record(0, pieces)
+    record = recorded(add(ExemplarAccumulator.empty(torch.zeros(1), SMALL), [row]), 0, pieces)
     assert record.max == 1e5
     assert record.describe.top[0].maximum == 65504.0
 
@@ -384,7 +393,7 @@ def test_activations_that_are_not_finite_name_the_feature(value: float) -> None:
 
 def test_values_at_positions_that_do_not_count_may_be_anything() -> None:
     row = Row(0, 0, [1, 2], [False, True], [[math.nan], [1.0]])
-    record = add(ExemplarAccumulator.empty(torch.zeros(1), SMALL), [row]).record(0, pieces)
+    record = recorded(add(ExemplarAccumulator.empty(torch.zeros(1), SMALL), [row]), 0, pieces)
     assert record.describe.top[0].activations == (0.0, 1.0)
 
 
@@ -405,27 +414,65 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         ExemplarAccumulator.empty(torch.tensor([0.0, math.nan]), SMALL)
     with pytest.raises(ShapeMismatch, match="must be the same"):
         merge(accumulator, accumulate([], ExemplarOptions(seed=1)))
-    with pytest.raises(BadSelection, match=r"feature 5; the dictionary has features 0\.\.4"):
-        accumulator.record(5, pieces)
+    with pytest.raises(BadSelection, match=r"feature 5; these are the exemplars of features 0\.\.4"):
+        recorded(accumulator, 5, pieces)
 
 
 def test_bytes_that_are_no_state_are_refused() -> None:
-    data = accumulate([seeded_rows(5, 5, 0)]).to_bytes()
+    data = to_bytes(accumulate([seeded_rows(5, 5, 0)]))
     for broken in (b"", b"nonsense", data[:-9]):
         with pytest.raises(GlossariumError, match="no stored exemplars"):
-            ExemplarAccumulator.from_bytes(broken)
+            from_bytes(broken)
 
 
-def test_memory_does_not_grow_with_the_corpus() -> None:
+def test_memory_does_not_grow_with_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exemplars, "_FRESH_TOKENS", 100)
+
     def n_bytes(accumulator: ExemplarAccumulator) -> int:
-        return sum(tensor.nbytes for tensor in accumulator._tensors().values())
+        return sum(tensor.nbytes for lists in accumulator.lists for of_all in lists for tensor in of_all)
 
     once = accumulate([seeded_rows(10, 5, 1)])
-    before = n_bytes(once)
-    for seed in range(2, 9):
+    before, n_slots = n_bytes(once), sum(of_all.cost.numel() for lists in once.lists for of_all in lists)
+    n_read = 0
+    for seed in range(2, 40):
         rows = [row._replace(context=row.context + context_number(1000 * seed, 0)) for row in seeded_rows(10, 5, seed)]
         add(once, rows)
+        n_read += len(rows)
     assert n_bytes(once) == before
+    assert len(once.contexts().numbers) <= n_slots < n_read
+    held = len(once._contexts.tokens) + sum(len(part.tokens) for part in once._fresh)
+    assert held <= 2 * len(once._contexts.tokens) + 100 + 14 * 33  # what is on a list, as much again, and a batch
+
+
+def test_blocks_of_features_merge_and_read_as_the_whole_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(exemplars, "_FEATURES_AT_ONCE", 2)
+    rows = seeded_rows(30, len(THRESHOLDS), 2)
+    parts = [tmp_path / "even", tmp_path / "odd"]
+    for shard, path in enumerate(parts):
+        path.write_bytes(b"".join(frames(accumulate([rows[shard::2]]).blocks())))
+    with parts[0].open("rb") as even, parts[1].open("rb") as odd:
+        blocks = list(merge_blocks([read_blocks(even), read_blocks(odd)]))
+    assert [(block.watched.first, block.n_features) for block in blocks] == [(0, 2), (2, 2), (4, 1)]
+    whole = accumulate([rows])
+    for block in blocks:
+        for feature in range(block.watched.first, block.watched.first + block.n_features):
+            assert_same(recorded(block, feature, pieces), recorded(whole, feature, pieces))
+    with pytest.raises(BadSelection, match=r"feature 0; these are the exemplars of features 2\.\.3"):
+        recorded(blocks[1], 0, pieces)
+
+
+def test_contexts_are_found_by_number_after_any_join_and_choice() -> None:
+    ids = torch.tensor([[1, 2, 3], [4, 5, 0], [6, 0, 0]])
+    lengths = torch.tensor([3, 2, 1])
+    batch = Contexts.of(torch.tensor([70, 20, 50]), ids, torch.arange(3) < lengths[:, None])
+    both = Contexts.join([batch, Contexts.of(torch.tensor([60]), torch.tensor([[9]]), torch.ones((1, 1)).bool())])
+    assert both.numbers.tolist() == [20, 50, 60, 70]
+    assert [both.tokens_of(number).tolist() for number in (20, 50, 60, 70)] == [[4, 5], [6], [9], [1, 2, 3]]
+    some = both.only(torch.tensor([70, 50, 1]))
+    assert some.numbers.tolist() == [50, 70]
+    assert some.tokens_of(70).tolist() == [1, 2, 3]
+    with pytest.raises(NotFound, match="context 60 is not among the 2"):
+        some.tokens_of(60)
 
 
 # ------------------------------------------------------------------------------------------------ a tiny subject
@@ -468,7 +515,7 @@ def test_planted_features_are_found_on_their_triggers_alone(subject: Subject, tm
         add(accumulator, group, chunk=20)
     tokens = [row.ids[t] for group in rows for row in group for t, counts in enumerate(row.counted) if counts]
     for feature, truth in enumerate(planted.planted):
-        record = accumulator.record(feature, subject.pieces)
+        record = recorded(accumulator, feature, subject.pieces)
         triggers = set(tiny.word_ids(subject.tokenizer, truth.triggers))
         assert record.n_tokens == len(tokens)
         assert record.n_firing == sum(token in triggers for token in tokens)
@@ -495,5 +542,5 @@ def test_neurons_of_a_subject_equal_brute_force(subject: Subject) -> None:
     flat = [row for group in rows for row in group]
     for feature in (0, 49, 50, 127):
         expected = brute_force(flat, feature, thresholds.tolist(), neighbours[feature].tolist(), options)
-        assert_same(accumulator.record(feature, pieces), expected)
+        assert_same(recorded(accumulator, feature, pieces), expected)
         assert 0 < expected.density < 0.03

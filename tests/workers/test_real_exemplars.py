@@ -12,7 +12,7 @@ from schema.records import DictionarySpec, Encoder
 from schema.settings import Settings
 from schema.subjects import BUNDLED
 from tests.dev_data import VARIABLE, dev_data, real_dictionary
-from tests.workers.test_exemplars import Row, add, assert_same, brute_force, pieces
+from tests.workers.test_exemplars import Row, add, assert_same, brute_force, pieces, recorded
 from workers.corpus import BUNDLED as CORPUS
 from workers.corpus import contexts, open_corpus
 from workers.dictionary import LoadedDictionary, firing_thresholds, load_dictionary
@@ -58,7 +58,7 @@ def assert_equals_brute_force(
         add(accumulator, group, chunk=50)
     for feature in range(N_FEATURES):
         expected = brute_force(flat, feature, thresholds.tolist(), near[feature].tolist(), OPTIONS)
-        assert_same(accumulator.record(feature, pieces), expected)
+        assert_same(recorded(accumulator, feature, pieces), expected)
     assert int((accumulator.n_firing > 0).sum()) > N_FEATURES // 4
 
 

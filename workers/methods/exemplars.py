@@ -9,27 +9,24 @@ What is kept of each feature and half of the corpus (`describe`, `score`):
 - counts (`tally`).
 
 All of it is a monoid: batches may come in any order and any division over shards, and the merged result is the same,
-bit by bit but for the last digits of the sums. Memory is O(features · k), whatever the length of the corpus. The score
-half keeps half as many windows again, because those whose key also occurs among what the describer may be shown are
-dropped at the end; where more than that coincide, the score lists are shorter.
+bit by bit but for the last digits of the sums. Memory is O(features · k), and the tokens of the contexts that are on a
+list, whatever the length of the corpus. The score half keeps half as many windows again, because those whose key also
+occurs among what the describer may be shown are dropped at the end; where more than that coincide, the score lists are
+shorter.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import NamedTuple
 
-import safetensors.torch
 import torch
-import zstandard
 from torch import Tensor
 
-from schema.errors import BadSelection, GlossariumError, NotFinite, ShapeMismatch
-from schema.records import Exemplars, SplitExemplars, Window
-from workers.methods import slots, tally
-from workers.methods.slots import NO_TOKEN, Slots
+from schema.errors import NotFinite, ShapeMismatch
+from workers.methods import slots
+from workers.methods.contexts import Contexts
+from workers.methods.slots import Slots
 from workers.methods.tally import Tally
 from workers.methods.windows import (
     DESCRIBE,
@@ -38,17 +35,13 @@ from workers.methods.windows import (
     ContextBatch,
     Peaks,
     Span,
-    document_of,
     window_activations,
-    window_ids,
 )
 
 # A feature may be said to fire below 0 (an inverted neuron); its weight in the weighted sample is then this.
 _LEAST_WEIGHT = 2.0**-20
-_FORMAT = 1
-_MASK_32 = (1 << 32) - 1
-
-Pieces = Callable[[Sequence[int]], tuple[str, ...]]
+_FEATURES_AT_ONCE = 4096  # of what looks at all features together, and of a block
+_FRESH_TOKENS = 2**20  # of contexts that came in since it was last seen which of them are on a list
 
 
 @dataclass(frozen=True)
@@ -91,8 +84,8 @@ class Lists(NamedTuple):
         made = []
         for name, size in zip(cls._fields, options.sizes, strict=True):
             # Activations in contexts without firing say nothing and are not kept.
-            widths = (width, 0 if name in ("silent", "hard_negatives") else width)
-            made.append(Slots.empty(n_features, size + margin * -(-size // 2), widths, device))
+            kept = 0 if name in ("silent", "hard_negatives") else width
+            made.append(Slots.empty(n_features, size + margin * -(-size // 2), kept, device))
         return cls(*made)
 
 
@@ -122,29 +115,38 @@ class _Offer(NamedTuple):
     activations: Tensor | None
 
 
-class _Found(NamedTuple):
-    """One window of one feature as it was kept; `peak` is its index in `ids`."""
+class Watched(NamedTuple):
+    """The features that are looked for: those of a dictionary from `first` on.
 
-    context: int
-    key: int
-    position: int
-    peak: int
-    ids: list[int]
-    activations: list[float]
+    thresholds: (n,) a feature fires where its activation is larger
+    neighbours: (n, m) near features of the whole dictionary by falling cosine, -1 for none
+    """
+
+    first: int
+    thresholds: Tensor
+    neighbours: Tensor
+
+
+class Corpus(NamedTuple):
+    """What has been read: how many tokens counted, and the contexts that may be on a list."""
+
+    n_tokens: int
+    contexts: Contexts
 
 
 class ExemplarAccumulator:
     """What has been seen of n features so far."""
 
     def __init__(
-        self, thresholds: Tensor, options: ExemplarOptions, neighbours: Tensor, counts: Tally, lists: Sequence[Lists]
+        self, watched: Watched, options: ExemplarOptions, counts: Tally, lists: Sequence[Lists], corpus: Corpus
     ) -> None:
-        self.thresholds = thresholds
+        self.watched = watched
         self.options = options
-        self.neighbours = neighbours
         self.counts = counts
         self.lists = tuple(lists)
-        self.n_tokens = 0
+        self.n_tokens = corpus.n_tokens
+        self._contexts = corpus.contexts
+        self._fresh: list[Contexts] = []
 
     @classmethod
     def empty(
@@ -165,13 +167,18 @@ class ExemplarAccumulator:
             raise NotFinite(f"the firing threshold of feature {int(thresholds.isnan().int().argmax())} is NaN")
         device = thresholds.device
         lists = [Lists.empty(n_features, options, split, device) for split in (DESCRIBE, SCORE)]
-        counts = Tally.empty(n_features, device)
-        return cls(thresholds.float(), options, neighbours.to(device).long(), counts, lists)
+        watched = Watched(0, thresholds.float(), neighbours.to(device).long())
+        return cls(watched, options, Tally.empty(n_features, device), lists, Corpus(0, Contexts.none()))
 
     @property
     def n_features(self) -> int:
         """Return the number of features."""
-        return self.thresholds.shape[0]
+        return self.watched.thresholds.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the lists are."""
+        return self.watched.thresholds.device
 
     @property
     def n_firing(self) -> Tensor:
@@ -188,8 +195,8 @@ class ExemplarAccumulator:
         batch.check()
         seen = BatchView(batch, self.options.seed)
         n_rows = batch.ids.shape[0]
-        fires = torch.zeros((n_rows, self.n_features), dtype=torch.bool, device=self.thresholds.device)
-        positions = torch.zeros((n_rows, self.n_features), dtype=torch.int32, device=self.thresholds.device)
+        fires = torch.zeros((n_rows, self.n_features), dtype=torch.bool, device=self.device)
+        positions = torch.zeros((n_rows, self.n_features), dtype=torch.int32, device=self.device)
         high = 0
         for low, activations in chunks:
             if low != high or activations.shape[:2] != batch.ids.shape or low + activations.shape[2] > self.n_features:
@@ -203,8 +210,10 @@ class ExemplarAccumulator:
             self._add_chunk(chunk, seen)
         if high != self.n_features:
             raise ShapeMismatch(f"activations of {high} features; the dictionary has {self.n_features}")
-        self._add_hard_negatives(fires, positions, seen)
+        for low in range(0, self.n_features, _FEATURES_AT_ONCE):
+            self._add_hard_negatives(low, fires, positions, seen)
         self.n_tokens += int(batch.counted.sum())
+        self._remember(batch)
 
     def _chunk(self, low: int, activations: Tensor, batch: ContextBatch) -> _Chunk:
         masked = activations.contiguous().masked_fill_(~batch.counted[..., None], -torch.inf)
@@ -213,12 +222,12 @@ class ExemplarAccumulator:
         if bad.any():
             feature = low + int(bad.any(dim=0).int().argmax())
             raise NotFinite(f"an activation of feature {feature} is NaN or infinite; check its weights and the dtype")
-        fires = value > self.thresholds[low : low + value.shape[1]]
+        fires = value > self.watched.thresholds[low : low + value.shape[1]]
         return _Chunk(low, masked, value, position, fires)
 
     def _add_chunk(self, chunk: _Chunk, seen: BatchView) -> None:
         n_features = chunk.value.shape[1]
-        thresholds = self.thresholds[chunk.low : chunk.low + n_features]
+        thresholds = self.watched.thresholds[chunk.low : chunk.low + n_features]
         self.counts.add_rows(chunk.low, Tally.of(chunk.activations.flatten(0, 1), thresholds))
         features = torch.arange(chunk.low, chunk.low + n_features, device=thresholds.device)
         for lists, rows in zip(self.lists, seen.rows, strict=True):
@@ -233,17 +242,19 @@ class ExemplarAccumulator:
             self._take(lists.weighted, firing._replace(cost=_only(fires, weighted)), seen)
             self._take(lists.silent, quiet._replace(cost=_only(silent, draw)), seen)
 
-    def _add_hard_negatives(self, fires: Tensor, positions: Tensor, seen: BatchView) -> None:
-        near = torch.zeros_like(fires)
-        where = torch.zeros_like(positions)
-        for neighbour in reversed(self.neighbours.unbind(dim=1)):  # The nearest comes last and has the last word.
+    def _add_hard_negatives(self, low: int, fires: Tensor, positions: Tensor, seen: BatchView) -> None:
+        features = torch.arange(low, min(low + _FEATURES_AT_ONCE, self.n_features), device=fires.device)
+        own = fires[:, low : low + len(features)]
+        near, where = torch.zeros_like(own), torch.zeros_like(positions[:, low : low + len(features)])
+        for neighbour in reversed(
+            self.watched.neighbours[features].unbind(dim=1)
+        ):  # The nearest comes last, with the last word.
             beside = fires[:, neighbour.clamp(min=0)] & (neighbour >= 0)
             near |= beside
             where = torch.where(beside, positions[:, neighbour.clamp(min=0)], where)
-        features = torch.arange(self.n_features, device=fires.device)
         for lists, rows in zip(self.lists, seen.rows, strict=True):
-            cost = _only(near[rows] & ~fires[rows], seen.draw("hard negatives", rows, features))
-            self._take(lists.hard_negatives, _Offer(0, rows, cost, _columns_of(where[rows]), None), seen)
+            cost = _only(near[rows] & ~own[rows], seen.draw("hard negatives", rows, features))
+            self._take(lists.hard_negatives, _Offer(low, rows, cost, _columns_of(where[rows]), None), seen)
 
     def _take(self, kept: Slots, offer: _Offer, seen: BatchView, *, distinct: bool = False) -> None:
         """Update a list with what is offered to it; features whose list it can't enter are not touched."""
@@ -267,84 +278,43 @@ class ExemplarAccumulator:
             position=positions.int(),
         )
 
-        def cut(feature: Tensor, candidate: Tensor, position: Tensor) -> slots.Cut:
+        def cut(feature: Tensor, candidate: Tensor, position: Tensor) -> Tensor:
+            assert offer.activations is not None  # lists that keep none do not ask
             peaks = Peaks(offer.rows[row[feature, candidate]], position, columns[feature])
-            ids = window_ids(seen.batch, peaks, self.options.span)
-            if offer.activations is None:
-                return slots.Cut(ids, torch.empty((ids.shape[0], 0), dtype=torch.float16, device=ids.device))
-            return slots.Cut(ids, window_activations(offer.activations, peaks, self.options.span))
+            return window_activations(offer.activations, peaks, self.options.span)
 
         slots.admit(kept, offer.low + columns, offered, cut, distinct=distinct)
 
-    def record(self, feature: int, pieces: Pieces) -> Exemplars:
-        """Return what was found of a feature.
+    def _remember(self, batch: ContextBatch) -> None:
+        """Keep the batch's tokens; those that came to be on no list, or are no more, are dropped now and then."""
+        self._fresh.append(Contexts.of(batch.context, batch.ids, batch.attention))
+        n_fresh = sum(len(part.tokens) for part in self._fresh)
+        if n_fresh > max(_FRESH_TOKENS, len(self._contexts.tokens)):
+            self._contexts, self._fresh = self.contexts(), []
 
-        pieces: from token ids to the text of each; the texts joined are the text of the tokens
-        Raises: BadSelection
-        """
-        if not 0 <= feature < self.n_features:
-            raise BadSelection(f"feature {feature}; the dictionary has features 0..{self.n_features - 1}")
-        describe = self._windows(self.lists[DESCRIBE], feature, frozenset())
-        shown = frozenset(window.key for windows in describe for window in windows)
-        score = self._windows(self.lists[SCORE], feature, shown)
-        histogram = tally.trim(self.counts.histogram[feature].tolist())
-        largest = float(self.counts.largest[feature])
-        return Exemplars(
-            n_tokens=self.n_tokens,
-            n_firing=int(self.counts.n_firing[feature]),
-            threshold=float(self.thresholds[feature]),
-            sum=float(self.counts.total[feature]),
-            max=largest if self.n_tokens else 0.0,
-            histogram_edges=histogram.edges,
-            histogram=histogram.counts,
-            describe=_split(describe, pieces),
-            score=_split(score, pieces),
+    def contexts(self) -> Contexts:
+        """Return the contexts that are on some list."""
+        kept = (of_all for lists in self.lists for of_all in lists)
+        listed = torch.cat([torch.unique(of_all.context[of_all.cost < torch.inf]) for of_all in kept])
+        return Contexts.join([self._contexts, *self._fresh]).only(listed)
+
+    def block(self, low: int, high: int) -> "ExemplarAccumulator":
+        """Return what has been seen of the features low .. high, counted from the first here; nothing is copied."""
+        rows = slice(low, high)
+        first, thresholds, neighbours = self.watched
+        return ExemplarAccumulator(
+            Watched(first + low, thresholds[rows], neighbours[rows]),
+            self.options,
+            Tally(*(tensor[rows] for tensor in self.counts)),
+            [Lists(*(of_all.rows(rows) for of_all in half)) for half in self.lists],
+            Corpus(self.n_tokens, Contexts.join([self._contexts, *self._fresh])),
         )
 
-    def _windows(self, lists: Lists, feature: int, dropped: frozenset[int]) -> list[list[_Found]]:
-        found = []
-        for of_all, size in zip(lists, self.options.sizes, strict=True):
-            windows = (window for window in _read(of_all, feature, self.options.before) if window.key not in dropped)
-            found.append(list(islice(windows, size)))
-        return found
-
-    def to_bytes(self) -> bytes:
-        """Return the whole state, compressed; equal states are equal bytes."""
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in self._tensors().items()}
-        header = {"format": _FORMAT, "n_tokens": self.n_tokens, "options": asdict(self.options)}
-        packed = safetensors.torch.save(tensors, {"exemplars": json.dumps(header, sort_keys=True)})
-        # Many features share a window, far apart: long-distance matching finds them.
-        parameters = zstandard.ZstdCompressionParameters.from_level(3, source_size=len(packed), enable_ldm=True)
-        return zstandard.ZstdCompressor(compression_params=parameters).compress(packed)
-
-    @classmethod
-    def from_bytes(cls, data: bytes, device: torch.device | str = "cpu") -> "ExemplarAccumulator":
-        """Return the accumulator that `to_bytes` was called on. Raises GlossariumError on anything else."""
-        try:
-            packed = zstandard.ZstdDecompressor(max_window_size=2**27).decompress(data)
-            header = json.loads(_metadata(packed)["exemplars"])
-            tensors = {name: tensor.to(device) for name, tensor in safetensors.torch.load(packed).items()}
-        except (zstandard.ZstdError, safetensors.SafetensorError, ValueError, KeyError) as exc:
-            raise GlossariumError(f"{len(data)} bytes that are no stored exemplars: {exc}") from exc
-        if header["format"] != _FORMAT:
-            raise GlossariumError(f"stored exemplars of format {header['format']}; this version reads {_FORMAT}")
-        lists = [
-            Lists(*(Slots(*(tensors[f"{split}.{name}.{field}"] for field in Slots._fields)) for name in Lists._fields))
-            for split in (DESCRIBE, SCORE)
-        ]
-        counts = Tally(*(tensors[f"counts.{field}"] for field in Tally._fields))
-        options = ExemplarOptions(**header["options"])
-        made = cls(tensors["thresholds"], options, tensors["neighbours"], counts, lists)
-        made.n_tokens = header["n_tokens"]
-        return made
-
-    def _tensors(self) -> dict[str, Tensor]:
-        tensors = {"thresholds": self.thresholds, "neighbours": self.neighbours}
-        tensors |= {f"counts.{field}": getattr(self.counts, field) for field in Tally._fields}
-        for split, lists in enumerate(self.lists):
-            for name, kept in zip(Lists._fields, lists, strict=True):
-                tensors |= {f"{split}.{name}.{field}": tensor for field, tensor in kept.ordered()._asdict().items()}
-        return tensors
+    def blocks(self) -> Iterator["ExemplarAccumulator"]:
+        """Yield blocks of features, in order, that together are this."""
+        self._contexts, self._fresh = self.contexts(), []
+        for low in range(0, self.n_features, _FEATURES_AT_ONCE):
+            yield self.block(low, min(low + _FEATURES_AT_ONCE, self.n_features))
 
 
 def merge(a: ExemplarAccumulator, b: ExemplarAccumulator) -> ExemplarAccumulator:
@@ -352,11 +322,7 @@ def merge(a: ExemplarAccumulator, b: ExemplarAccumulator) -> ExemplarAccumulator
 
     Raises: ShapeMismatch if they were not made with the same thresholds, neighbours and options
     """
-    if (
-        a.options != b.options
-        or not torch.equal(a.thresholds, b.thresholds)
-        or not torch.equal(a.neighbours, b.neighbours)
-    ):
+    if a.options != b.options or not _same(a.watched, b.watched):
         raise ShapeMismatch(
             f"exemplars of {a.n_features} features with {a.options} do not merge with {b.n_features} features with "
             f"{b.options}: thresholds, neighbours and options must be the same"
@@ -370,9 +336,13 @@ def merge(a: ExemplarAccumulator, b: ExemplarAccumulator) -> ExemplarAccumulator
         )
         for lists_a, lists_b in zip(a.lists, b.lists, strict=True)
     ]
-    merged = ExemplarAccumulator(a.thresholds, a.options, a.neighbours, a.counts.plus(b.counts), lists)
-    merged.n_tokens = a.n_tokens + b.n_tokens
-    return merged
+    corpus = Corpus(a.n_tokens + b.n_tokens, Contexts.join([a.contexts(), b.contexts()]))
+    return ExemplarAccumulator(a.watched, a.options, a.counts.plus(b.counts), lists, corpus)
+
+
+def _same(a: Watched, b: Watched) -> bool:
+    tensors = ((a.thresholds, b.thresholds), (a.neighbours, b.neighbours))
+    return a.first == b.first and all(torch.equal(*pair) for pair in tensors)
 
 
 def _only(offered: Tensor, cost: Tensor) -> Tensor:
@@ -385,37 +355,3 @@ def _columns_of(positions: Tensor) -> Callable[[Tensor], Tensor]:
 
 def _draw_positions(seen: BatchView, rows: Tensor, features: Tensor, columns: Tensor) -> Tensor:
     return seen.random_positions(rows, features[columns])
-
-
-def _metadata(packed: bytes) -> dict[str, str]:
-    length = int.from_bytes(packed[:8], "little")
-    metadata: dict[str, str] = json.loads(packed[8 : 8 + length])["__metadata__"]
-    return metadata
-
-
-def _read(of_all: Slots, feature: int, before: int) -> Iterator[_Found]:
-    """Yield the windows of a feature, best first, without the empty slots and what lies outside the contexts."""
-    ordered = of_all.rows(slice(feature, feature + 1)).ordered()
-    n_kept = int((ordered.cost < torch.inf).sum())
-    rows = [tensor[0, :n_kept].tolist() for tensor in ordered[1:]]
-    for context, key, position, ids, activations in zip(*rows, strict=True):
-        inside = [i for i, token in enumerate(ids) if token != NO_TOKEN]
-        low, high = inside[0], inside[-1] + 1
-        values = activations[low:high] or [0.0] * (high - low)
-        yield _Found(context, key, position, before - low, ids[low:high], values)
-
-
-def _split(lists: list[list[_Found]], pieces: Pieces) -> SplitExemplars:
-    top, uniform_sample, weighted, silent, hard = (tuple(_window(found, pieces) for found in part) for part in lists)
-    return SplitExemplars(top=top, uniform=uniform_sample, weighted=weighted, silent=silent, hard_negatives=hard)
-
-
-def _window(found: _Found, pieces: Pieces) -> Window:
-    return Window(
-        document=document_of(found.context),
-        position=found.position,
-        peak=found.peak,
-        key=found.key & _MASK_32,
-        tokens=pieces(found.ids),
-        activations=tuple(found.activations),
-    )

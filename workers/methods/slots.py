@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-NO_TOKEN = -1  # outside the context, or an empty slot
 NO_CONTEXT = -1
 
 
@@ -25,20 +24,20 @@ class Slots(NamedTuple):
     context:     (n, k) int64, the context's own number
     key:         (n, k) int64, hash of the eight tokens around the peak
     position:    (n, k) int32, of the peak in its context
-    ids:         (n, k, window) int32, NO_TOKEN outside the context
     activations: (n, k, window) float16, or (n, k, 0) for lists of contexts in which the feature is silent
+
+    The tokens of the contexts are kept elsewhere, once for all features.
     """
 
     cost: Tensor
     context: Tensor
     key: Tensor
     position: Tensor
-    ids: Tensor
     activations: Tensor
 
     @classmethod
-    def empty(cls, n_features: int, k: int, widths: tuple[int, int], device: torch.device) -> "Slots":
-        """Return empty slots; widths are those of the ids and of the activations."""
+    def empty(cls, n_features: int, k: int, width: int, device: torch.device) -> "Slots":
+        """Return empty slots; the width is that of the activations."""
 
         def full(value: float, dtype: torch.dtype, *shape: int) -> Tensor:
             return torch.full((n_features, k, *shape), value, dtype=dtype, device=device)
@@ -48,8 +47,7 @@ class Slots(NamedTuple):
             context=full(NO_CONTEXT, torch.int64),
             key=full(0, torch.int64),
             position=full(0, torch.int32),
-            ids=full(NO_TOKEN, torch.int32, widths[0]),
-            activations=full(0, torch.float16, widths[1]),
+            activations=full(0, torch.float16, width),
         )
 
     @property
@@ -99,7 +97,7 @@ def choose(slots: Slots, choice: Choice) -> Slots:
     """Return the chosen columns as slots, empty ones blank."""
     picked = Slots(*(_pick(tensor, choice.columns) for tensor in slots))._replace(cost=choice.cost)
     empty = picked.cost == torch.inf
-    for tensor, value in zip(picked[1:], (NO_CONTEXT, 0, 0, NO_TOKEN, 0), strict=True):
+    for tensor, value in zip(picked[1:], (NO_CONTEXT, 0, 0, 0), strict=True):
         tensor[empty] = value
     return picked
 
@@ -113,26 +111,19 @@ class Candidates(NamedTuple):
     position: Tensor
 
 
-class Cut(NamedTuple):
-    """The windows of those candidates that get in: ids (e, window) int32, activations (e, window or 0) float16."""
-
-    ids: Tensor
-    activations: Tensor
-
-
 def admit(
     slots: Slots,
     features: Tensor,
     offered: Candidates,
-    cut: Callable[[Tensor, Tensor, Tensor], Cut],
+    cut: Callable[[Tensor, Tensor, Tensor], Tensor],
     *,
     distinct: bool,
 ) -> None:
     """Update the slots of some features (n,), in place: what gets in takes the slot of what it pushes out.
 
-    Windows are the bulk of a slot, so those that stay are not moved, and only those that get in are cut.
+    Activations are the bulk of a slot, so those that stay are not moved, and only those that get in are cut.
 
-    cut: from (row of the offer, candidate column, position), each (e,), to their windows
+    cut: from (row of the offer, candidate column, position), each (e,), to the activations (e, window) around them
     """
     k = slots.cost.shape[1]
     kept, context = slots.cost[features], slots.context[features]
@@ -150,9 +141,8 @@ def admit(
     slots.context[feature, slot] = offered.context[row, candidate]
     slots.key[feature, slot] = offered.key[row, candidate]
     slots.position[feature, slot] = position
-    windows = cut(row, candidate, position)
-    slots.ids[feature, slot] = windows.ids
-    slots.activations[feature, slot] = windows.activations
+    if slots.activations.shape[2]:
+        slots.activations[feature, slot] = cut(row, candidate, position)
 
 
 def _pick(tensor: Tensor, index: Tensor) -> Tensor:

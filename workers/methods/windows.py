@@ -1,4 +1,4 @@
-"""Batches of contexts, and the windows that are cut from them.
+"""Batches of contexts, and what lies around a position in them.
 
 A window is a stretch of one context around a position, its *peak*. It never reaches outside its context. What a window
 is *about* is told by a hash of the eight tokens around the peak: equal keys mean the same words there.
@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from schema.errors import BadCorpus, ShapeMismatch
 from workers.methods.sampling import mix_tensors, uniform
-from workers.methods.slots import NO_TOKEN
 
 DESCRIBE, SCORE = 0, 1
 KEY_BEFORE, KEY_AFTER = 4, 3  # with the peak, eight tokens
 _LARGEST_FLOAT16 = 65504.0
+_NO_TOKEN = -1  # outside the context
 _OFFSET_BITS = 32
 
 
@@ -94,7 +94,8 @@ class Span(NamedTuple):
 
 def window_keys(batch: ContextBatch) -> Tensor:
     """Return (B, T) int64 hashes of the exact eight tokens around each position (four before, three after)."""
-    ids = functional.pad(_visible(batch), (KEY_BEFORE, KEY_AFTER), value=NO_TOKEN)
+    visible = batch.ids.masked_fill(~batch.attention, _NO_TOKEN)
+    ids = functional.pad(visible, (KEY_BEFORE, KEY_AFTER), value=_NO_TOKEN)
     n_positions = batch.ids.shape[1]
     return mix_tensors(*(ids[:, shift : shift + n_positions] for shift in range(KEY_BEFORE + 1 + KEY_AFTER)))
 
@@ -107,31 +108,16 @@ class Peaks(NamedTuple):
     columns: Tensor
 
 
-def window_ids(batch: ContextBatch, peaks: Peaks, span: Span) -> Tensor:
-    """Return (n, width) int32: the tokens around each peak, NO_TOKEN outside the context."""
-    around, inside = _around(peaks.positions, span, batch.ids.shape[1])
-    ids = _visible(batch)[peaks.rows[:, None], around]
-    return ids.masked_fill(~inside, NO_TOKEN).int()
-
-
 def window_activations(activations: Tensor, peaks: Peaks, span: Span) -> Tensor:
     """Return (n, width) float16: the activations around each peak, 0 where nothing is counted.
 
     activations: (B, T, features), -inf where not counted
     """
     n_positions, n_features = activations.shape[1:]
-    around, inside = _around(peaks.positions, span, n_positions)
-    index = (peaks.rows[:, None] * n_positions + around) * n_features + peaks.columns[:, None]
-    values = activations.reshape(-1)[index]
+    offsets = torch.arange(-span.before, span.after + 1, device=activations.device)
+    around = peaks.positions.long()[:, None] + offsets
+    inside = (around >= 0) & (around < n_positions)
+    place = peaks.rows[:, None] * n_positions + around.clamp(0, n_positions - 1)
+    values = activations.reshape(-1)[place * n_features + peaks.columns[:, None]]
     values = values.masked_fill(~inside | (values == -torch.inf), 0.0)
     return values.float().clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16).half()
-
-
-def _visible(batch: ContextBatch) -> Tensor:
-    return batch.ids.masked_fill(~batch.attention, NO_TOKEN)
-
-
-def _around(positions: Tensor, span: Span, n_positions: int) -> tuple[Tensor, Tensor]:
-    offsets = torch.arange(-span.before, span.after + 1, device=positions.device)
-    around = positions.long()[:, None] + offsets
-    return around.clamp(0, n_positions - 1), (around >= 0) & (around < n_positions)
