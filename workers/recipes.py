@@ -10,7 +10,7 @@ from workers.methods.prompts_neutral import PROMPTS_VERSION
 # Raise a version when the method's results change; everything that was made by it is then made again.
 VERSIONS: dict[str, int] = {
     "thresholds": 1,
-    "exemplars": 1,
+    "exemplars": 2,
     "vocabulary": 1,
     "token_change": 1,
     "calibration": 1,

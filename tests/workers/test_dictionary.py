@@ -22,6 +22,7 @@ from tests.tiny import (
     tiny_corpus,
     word_ids,
 )
+from workers import dictionary as dictionaries
 from workers.dictionary import LoadedDictionary, firing_thresholds, load_dictionary
 from workers.subject import Batch, Subject
 
@@ -416,3 +417,17 @@ def test_a_range_of_features_equals_the_same_columns(subject: Subject, batch: Ba
         found = dictionary.encode(x, torch.arange(3, 9))
         torch.testing.assert_close(found, dictionary.encode(x)[..., 3:9], rtol=1e-5, atol=1e-5, msg=name)
         assert dictionary.encode(x, torch.arange(0)).shape == (*x.shape[:2], 0)
+
+
+def test_chunks_of_features_together_are_the_encoding(
+    subject: Subject, batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dictionaries, "FEATURES_AT_ONCE", 10)
+    monkeypatch.setattr(dictionaries, "_PRE_ACTIVATIONS_AT_ONCE", 3 * N_FEATURES)  # of a topk encoder: three tokens
+    for name, encoder in ENCODERS.items():
+        dictionary = load(tmp_path, subject, make_spec(encoder), random_tensors(encoder))
+        x = subject.read(batch, dictionary.read_site)
+        chunks = list(dictionary.encode_chunks(x))
+        assert [low for low, _ in chunks] == [0, 10, 20]
+        joined = torch.cat([activations for _, activations in chunks], dim=-1)
+        torch.testing.assert_close(joined, dictionary.encode(x), rtol=1e-5, atol=1e-5, msg=name)
