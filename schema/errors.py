@@ -16,6 +16,7 @@
     │   ├── DatabaseUnavailable
     │   └── LLMUnavailable      the endpoint is down, rate-limited or out of credit
     ├── StorageFull             the disk is full
+    ├── OutOfMemory             not even one row of a batch fits on the device
     ├── StackError              the embedded stack can't start: busy port, folder in use
     ├── LeaseLost               another worker owns the job now; nothing may be written
     ├── JobStopped              the run was paused or cancelled while its job ran
@@ -92,6 +93,10 @@ class LLMUnavailable(Unavailable):
 
 class StorageFull(GlossariumError):
     """The disk that holds the data folder is full."""
+
+
+class OutOfMemory(GlossariumError):
+    """Not even one row of a batch fits in the memory of the device."""
 
 
 class StackError(GlossariumError):

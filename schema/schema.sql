@@ -134,9 +134,10 @@ CREATE TABLE artifact (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- What a piece of evidence was made from, and by which process: one row for all that were made together.
 CREATE TABLE provenance (
-    recipe text PRIMARY KEY,
-    document jsonb NOT NULL
+    document jsonb NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY
 );
 
 -- Packed evidence: one compressed blob a feature and kind.
@@ -144,9 +145,10 @@ CREATE TABLE evidence (
     dictionary_id uuid NOT NULL REFERENCES dictionary ON DELETE CASCADE,
     feature integer NOT NULL,
     kind text NOT NULL,
-    recipe text NOT NULL REFERENCES provenance,
+    recipe text NOT NULL,
     payload bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    provenance_id bigint NOT NULL REFERENCES provenance,
     PRIMARY KEY (dictionary_id, feature, kind, recipe)
 );
 ALTER TABLE evidence ALTER COLUMN payload SET STORAGE EXTERNAL;

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from schema.blobs import open_blobs
+from schema.release import release
 from schema.settings import Settings, load_settings
 from schema.store.database import open_pool
 from service import corpora, dictionaries, docs, errors, features, health, labels, runs
@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # The framework's own pages load scripts from elsewhere; ours needs nothing but this service.
     app = FastAPI(
         title="Glossarium",
-        version=_version(),
+        version=release(),
         description=_DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,
@@ -50,10 +50,3 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for room in (dictionaries, corpora, runs, features, labels, health):
         app.include_router(room.router)
     return app
-
-
-def _version() -> str:
-    try:
-        return version("glossarium")
-    except PackageNotFoundError:
-        return "0"

@@ -184,6 +184,27 @@ _CURVE: list[Example] = [{"r": 0.02, "alpha": 1.1, "kl_nats": 0.001}, {"r": 0.4,
 _STEERED: list[Example] = [
     {"target_kl_nats": 0.5, "prompt": "I think that", "text": " the river is best seen from the bridge"}
 ]
+_PROVENANCE: Example = {
+    "kind": "exemplars",
+    "version": 1,
+    "glossarium": "0.1.0",
+    "subject": "bundled:smollm2-135m-instruct",
+    "revision": "b179c9523d0e6a0f",
+    "dtype": "bfloat16",
+    "device": "cpu",
+    "threads": 2,
+    "torch": "2.13.0",
+    "transformers": "5.23.0",
+    "path": "truncated",
+    "tokens_per_forward": 1152,
+    "rows_per_batch": 160,
+    "dictionary": DICTIONARY["digest"],
+    "corpus": CORPUS["sha256"],
+    "seed": 0,
+    "parameters": {"k": 20, "context_length": 128},
+    "seconds": 41.2,
+    "n_tokens": 150_000,
+}
 FEATURE: Example = {
     "summary": FEATURE_SUMMARY,
     "label": LABEL,
@@ -242,9 +263,7 @@ FEATURE: Example = {
         }
     ],
     "scores": [INPUT_SCORE, OUTPUT_SCORE],
-    "provenance": {
-        "exemplars": {"recipe": _RECIPE, "document": {"corpus": CORPUS["sha256"], "seed": 0, "method_version": 1}}
-    },
+    "provenance": {"exemplars": {"recipe": _RECIPE, "document": _PROVENANCE}},
 }
 PROBLEM: Example = {
     "type": "urn:glossarium:problem:unknown-site",

@@ -40,5 +40,11 @@ def test_no_pin_holds_one_machine_kind_only() -> None:
 def test_what_is_not_python_lies_inside_the_packages_that_are_shipped() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == list(ROOMS)
-    for pattern in ("schema/migrations/*.sql", "schema/store/*.sql", "schema/data/*.jsonl", "prompts/*/*.md"):
+    for pattern in (
+        "schema/migrations/*.sql",
+        "schema/store/*.sql",
+        "schema/data/*.jsonl",
+        "schema/data/*.zdict",
+        "prompts/*/*.md",
+    ):
         assert list(ROOT.glob(pattern)), pattern

@@ -131,9 +131,16 @@ def _activations(context: Context, tested: Tested) -> dict[str, list[float]]:
     subject = tested.opened.subject
     limit = min(subject.n_positions, _LONGEST) - 1
     rows = [Tokenized(text, [subject.sink_id, *subject.tokenize(text)[:limit]]) for text in texts]
+    longest = max((len(row.ids) for row in rows), default=1)
+    return subject.at_once.fit("tokens", longest, lambda: _largest_by_text(context, tested.opened, rows, features))
+
+
+def _largest_by_text(
+    context: Context, opened: Opened, rows: Sequence["Tokenized"], features: torch.Tensor
+) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
-    for shape, part in in_fixed_shapes(rows, lambda row: len(row.ids), tokens_per_forward(subject)):
-        values = largest_activations(tested.opened, [row.ids for row in part], features, shape).tolist()
+    for shape, part in in_fixed_shapes(rows, lambda row: len(row.ids), tokens_per_forward(opened.subject)):
+        values = largest_activations(opened, [row.ids for row in part], features, shape).tolist()
         found |= dict(zip((row.text for row in part), values, strict=True))
         context.progress.advance()
     return found

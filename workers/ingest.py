@@ -39,7 +39,8 @@ def ingest(context: Context) -> Outcome:
     context.progress.advance()
     options = brief.spec.options
     sample = sample_contexts(path, opened.subject, N_SAMPLED, options.context_length, brief.spec.seed)
-    values = _read(context, opened, sample)
+    longest = max(map(len, sample))
+    values = opened.subject.at_once.fit("tokens", longest, lambda: _read(context, opened, sample))
     found = _thresholds(opened, values)
     context.progress.advance(1)
     result = {"corpus": corpus, "subject": opened.subject.fingerprint}

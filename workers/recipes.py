@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from schema.recipes import digest
 from schema.records import EvidenceKind, Provenance, RunSpec
+from schema.release import release
 from schema.store.run_features import Brief
 from workers.methods.prompts_neutral import PROMPTS_VERSION
 
@@ -16,6 +17,10 @@ VERSIONS: dict[str, int] = {
     "calibration": 1,
     "steered_texts": 1,
 }
+
+# How the subject is run: up to the read site, not at all, through all blocks with a cache. The other kinds resume it at
+# the write site where it can be.
+_PATHS: dict[EvidenceKind, str] = {"exemplars": "truncated", "vocabulary": "weights", "steered_texts": "whole"}
 
 CENTRED_FROM = 256  # features; 2-methods, "Vocabulary projection"
 
@@ -32,35 +37,41 @@ def partial(brief: Brief, corpus: str, shard: int, n_shards: int) -> str:
 
 def exemplars(brief: Brief, corpus: str) -> str:
     """Return the recipe of the exemplars of a dictionary on a corpus."""
-    options = brief.spec.options
-    made_from = {"seed": brief.spec.seed, "k": options.k_exemplars, "thresholds": thresholds(brief, corpus)}
-    return digest({"kind": "exemplars", "version": VERSIONS["exemplars"], **made_from, **_corpus(brief, corpus)})
+    return evidence("exemplars", brief, corpus)
 
 
 def evidence(kind: EvidenceKind, brief: Brief, corpus: str) -> str:
     """Return the recipe of a kind of evidence."""
-    if kind == "exemplars":
-        return exemplars(brief, corpus)
     ingredients = {"kind": kind, "version": VERSIONS[kind], "dictionary": brief.dictionary.digest}
     return digest(ingredients | _parameters(kind, brief, corpus))
 
 
 def provenance(
-    kind: EvidenceKind, brief: Brief, corpus: str, fingerprint: Mapping[str, str], seconds: float
+    kind: EvidenceKind,
+    brief: Brief,
+    corpus: str,
+    fingerprint: Mapping[str, str | int],
+    seconds: float,
+    n_tokens: int = 0,
 ) -> Provenance:
     """Return what a kind of evidence was made from, with the machine's part that the recipe leaves out.
 
-    fingerprint: of the subject as it was loaded.
+    fingerprint: of the subject in the process that computed.
+    seconds:     that it took for all features that were done together.
+    n_tokens:    counted tokens of text, of the corpus or of prompts, that the subject read for it.
     """
     document: dict[str, object] = {
+        **fingerprint,
         "kind": kind,
         "version": VERSIONS[kind],
+        "glossarium": release(),
         "dictionary": brief.dictionary.digest,
         "corpus": corpus,
         "seed": brief.spec.seed,
-        "options": brief.spec.options.model_dump(mode="json"),
+        "parameters": _parameters(kind, brief, corpus),
+        "path": _PATHS.get(kind, fingerprint["path"]),
         "seconds": round(seconds, 3),
-        **fingerprint,
+        "n_tokens": n_tokens,
     }
     return Provenance(recipe=evidence(kind, brief, corpus), document=document)
 
@@ -77,6 +88,9 @@ def _parameters(kind: EvidenceKind, brief: Brief, corpus: str) -> dict[str, obje
     spec: RunSpec = brief.spec
     options = spec.options
     match kind:
+        case "exemplars":
+            made_from = {"seed": spec.seed, "k": options.k_exemplars, "thresholds": thresholds(brief, corpus)}
+            return made_from | _corpus(brief, corpus)
         case "vocabulary":
             return {"k": options.k_tokens, "centred": brief.dictionary.spec.n_features >= CENTRED_FROM}
         case "calibration":

@@ -14,7 +14,8 @@ from workers import recipes
 from workers.desk import Block, read_block
 from workers.engine import Context, Outcome
 from workers.ingest import sample_contexts
-from workers.methods.calibration import calibrate
+from workers.methods.calibration import calibrate, prompt_batch
+from workers.methods.prompts_neutral import CALIBRATION, DESCRIBE, SCORE
 from workers.methods.steering import GenerationOptions, steer
 from workers.methods.token_change import token_change
 from workers.methods.vocabulary import Readout, mean_direction, nearest_neighbours, project_vocabulary
@@ -36,6 +37,13 @@ class Bench(NamedTuple):
     def directions(self, features: Sequence[int]) -> torch.Tensor:
         """Return effective write directions (n, d) of some features."""
         return self.opened.dictionary.directions(torch.tensor(features))
+
+
+class Made(NamedTuple):
+    """A kind of evidence by feature, and how many counted tokens of text the subject read for all of it."""
+
+    rows: Mapping[int, AnyEvidence]
+    n_tokens: int
 
 
 class _Sample(NamedTuple):
@@ -62,7 +70,7 @@ def steer_block(context: Context) -> Outcome:
     return Outcome(lambda connection: None, {"cosines": _cosines(bench)})
 
 
-def _make(bench: Bench, kind: EvidenceKind, compute: Callable[[list[int]], Mapping[int, AnyEvidence]]) -> None:
+def _make(bench: Bench, kind: EvidenceKind, compute: Callable[[list[int]], Made]) -> None:
     """Compute and store a kind of evidence of those features of the block that lack it.
 
     Stored at once, not with the end of the job: written again it is the same, and the next kind reads it.
@@ -76,13 +84,14 @@ def _make(bench: Bench, kind: EvidenceKind, compute: Callable[[list[int]], Mappi
     started = time.monotonic()
     made = compute(absent)
     seconds = time.monotonic() - started
-    provenance = recipes.provenance(kind, block.brief, block.corpus, bench.opened.subject.fingerprint, seconds)
+    fingerprint = bench.opened.subject.fingerprint
+    provenance = recipes.provenance(kind, block.brief, block.corpus, fingerprint, seconds, made.n_tokens)
     context.progress.advance()
     with context.transaction() as connection:
-        evidence.put(connection, block.brief.dictionary.id, kind, provenance, made)
+        evidence.put(connection, block.brief.dictionary.id, kind, provenance, made.rows)
 
 
-def _vocabulary(bench: Bench, features: list[int]) -> dict[int, AnyEvidence]:
+def _vocabulary(bench: Bench, features: list[int]) -> Made:
     subject, dictionary = bench.opened
     everyone = _all_directions(bench.opened)
     near = nearest_neighbours(everyone, torch.tensor(features), N_NEIGHBOURS)
@@ -94,18 +103,19 @@ def _vocabulary(bench: Bench, features: list[int]) -> dict[int, AnyEvidence]:
         _centre(bench.opened) if centred else None,
     )
     k = bench.block.brief.spec.options.k_tokens
-    return dict(zip(features, project_vocabulary(bench.directions(features), readout, near, k=k), strict=True))
+    made = project_vocabulary(bench.directions(features), readout, near, k=k)
+    return Made(dict(zip(features, made, strict=True)), n_tokens=0)
 
 
-def _calibration(bench: Bench, features: list[int]) -> dict[int, AnyEvidence]:
+def _calibration(bench: Bench, features: list[int]) -> Made:
     targets = [sign * target for target in bench.block.brief.spec.options.kl_targets for sign in (1, -1)]
     subject, dictionary = bench.opened
-    return dict(
-        zip(features, calibrate(subject, dictionary.write_site, bench.directions(features), targets), strict=True)
-    )
+    made = calibrate(subject, dictionary.write_site, bench.directions(features), targets)
+    n_tokens = int(prompt_batch(subject, CALIBRATION).counted.sum())
+    return Made(dict(zip(features, made, strict=True)), n_tokens)
 
 
-def _token_change(bench: Bench, features: list[int]) -> dict[int, AnyEvidence]:
+def _token_change(bench: Bench, features: list[int]) -> Made:
     subject, dictionary = bench.opened
     spec = bench.block.brief.spec
     strongest = max(spec.options.kl_targets)
@@ -122,7 +132,7 @@ def _token_change(bench: Bench, features: list[int]) -> dict[int, AnyEvidence]:
     contexts = _draw(sample)
     directions = bench.directions(features)
     made = token_change(subject, directions, dictionary.write_site, plus, minus, contexts, k=N_CHANGED_TOKENS)
-    return dict(zip(features, made, strict=True))
+    return Made(dict(zip(features, made, strict=True)), n_tokens=int(contexts.counted.sum()))
 
 
 def _alpha(calibration: Calibration, target: float) -> float:
@@ -130,7 +140,7 @@ def _alpha(calibration: Calibration, target: float) -> float:
     return next(t.alpha for t in calibration.targets if t.target_kl_nats == target)
 
 
-def _steered_texts(bench: Bench, features: list[int]) -> dict[int, AnyEvidence]:
+def _steered_texts(bench: Bench, features: list[int]) -> Made:
     subject, dictionary = bench.opened
     spec = bench.block.brief.spec
     known = _calibrations(bench, features)
@@ -144,7 +154,9 @@ def _steered_texts(bench: Bench, features: list[int]) -> dict[int, AnyEvidence]:
         spec.seed,
         options,
     )
-    return dict(zip(features, made, strict=True))
+    prompts = (*DESCRIBE[: options.n_prompts], *SCORE[: options.n_prompts])
+    n_tokens = sum(len(subject.tokenize(prompt.text)) for prompt in prompts)
+    return Made(dict(zip(features, made, strict=True)), n_tokens)
 
 
 def _calibrations(bench: Bench, features: list[int]) -> dict[int, Calibration]:

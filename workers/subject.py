@@ -20,6 +20,7 @@ from workers.architecture import Anatomy, Tap, normed
 from workers.hooks import Edit as Edit
 from workers.hooks import Reading as Reading
 from workers.hooks import Shift, reading, skipping, writing
+from workers.memory import AtOnce
 from workers.tokens import Pieces
 
 log = structlog.get_logger(__name__)
@@ -89,6 +90,8 @@ class Subject:
         self.softcap: float | None = getattr(self._config, "final_logit_softcapping", None)
         self.special_ids = _special_ids(tokenizer)
         self.sink_id = _sink_id(tokenizer, self.name)
+        # A token's logits, and some thirty vectors as wide as the residual, in float32.
+        self.at_once = AtOnce(self.name, self.device, 4 * (self.n_vocab + 32 * self.d_model))
         self.resumable = True
         self.resumable = self._check_resumed()
 
@@ -98,17 +101,21 @@ class Subject:
         return self.softcap is not None
 
     @property
-    def fingerprint(self) -> dict[str, str]:
-        """Return what results computed with this subject depend on, for their provenance."""
+    def fingerprint(self) -> dict[str, str | int]:
+        """Return what results computed with this subject depend on in this process, for their provenance."""
         import transformers
 
         return {
             "subject": self.name,
             "revision": self.revision,
             "dtype": str(self.dtype).removeprefix("torch."),
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "path": "resumed" if self.resumable else "whole",
+            "tokens_per_forward": self.at_once.sizes.tokens,
+            "rows_per_batch": self.at_once.sizes.rows,
         }
 
     # ------------------------------------------------------------------------------------------ tokens

@@ -1,4 +1,4 @@
-"""Evidence: one packed blob a feature, kind and recipe, and the provenance that all blobs of a recipe share."""
+"""Evidence: one packed blob a feature, kind and recipe, and the provenance of those that were made together."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -28,14 +28,16 @@ def put(
     provenance: Provenance,
     rows: Mapping[int, AnyEvidence],
 ) -> None:
-    """Write (or write again) the evidence of some features under one recipe."""
-    _queries.put_provenance(connection, recipe=provenance.recipe, document=as_json(provenance.document))
+    """Write (or write again) the evidence of some features that was made together, under one recipe."""
+    if not rows:
+        return
     features = sorted(rows)
     _queries.put(
         connection,
         dictionary_id=dictionary_id,
         kind=kind,
         recipe=provenance.recipe,
+        provenance_id=_queries.put_provenance(connection, document=as_json(provenance.document)),
         features=features,
         payloads=[pack(rows[feature]) for feature in features],
     )

@@ -1,11 +1,12 @@
--- name: put_provenance!
-INSERT INTO provenance (recipe, document) VALUES (:recipe, :document) ON CONFLICT DO NOTHING;
+-- name: put_provenance$
+INSERT INTO provenance (document) VALUES (:document) RETURNING id;
 
 -- name: put!
-INSERT INTO evidence (dictionary_id, feature, kind, recipe, payload)
-SELECT :dictionary_id, feature, :kind, :recipe, payload
+INSERT INTO evidence (dictionary_id, feature, kind, recipe, payload, provenance_id)
+SELECT :dictionary_id, feature, :kind, :recipe, payload, :provenance_id
 FROM unnest(CAST(:features AS int[]), CAST(:payloads AS bytea[])) AS new (feature, payload)
-ON CONFLICT (dictionary_id, feature, kind, recipe) DO UPDATE SET payload = excluded.payload;
+ON CONFLICT (dictionary_id, feature, kind, recipe)
+DO UPDATE SET payload = excluded.payload, provenance_id = excluded.provenance_id;
 
 -- name: load
 SELECT feature, payload FROM evidence
@@ -17,6 +18,6 @@ WHERE dictionary_id = :dictionary_id AND kind = :kind AND recipe = :recipe AND f
 
 -- name: latest
 SELECT DISTINCT ON (evidence.kind) evidence.kind, evidence.payload, evidence.recipe, provenance.document
-FROM evidence JOIN provenance ON provenance.recipe = evidence.recipe
+FROM evidence JOIN provenance ON provenance.id = evidence.provenance_id
 WHERE evidence.dictionary_id = :dictionary_id AND evidence.feature = :feature
 ORDER BY evidence.kind, evidence.created_at DESC;

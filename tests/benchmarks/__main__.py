@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import acting, reading
+from tests.benchmarks import acting, reading, storing
 from tests.benchmarks.measure import Row
 
 RESULT = Path("build/bench.json")
@@ -21,6 +21,7 @@ _ALL: dict[str, Callable[[], Iterator[Row]]] = {
     "steering": acting.steering,
     "batches": acting.batches,
     "subsets": acting.subsets,
+    "evidence_size": storing.evidence_size,
 }
 
 

@@ -150,8 +150,37 @@ def test_half_precision_numbers_take_two_bytes() -> None:
     assert len(pack(TokenList(ids=(), tokens=(), values=wide))) > 6 * 2000
 
 
-def test_exemplars_are_a_fraction_of_compressed_json() -> None:
-    # Words drawn as unevenly as words are; a fifth of the tokens active.
+def test_objects_that_differ_only_in_the_kind_of_a_number_stay_apart() -> None:
+    score = Score(feature=3, kind="input", status=Status.OK, recipe="r", details={})
+    details: dict[str, object] = {"rows": [{"a": value} for value in (1, 1.0, True, 0.0, -0.0, None, "1", {"a": 1})]}
+    record = score.model_copy(update={"details": details})
+    assert repr(unpack(Score, pack(record)).details) == repr(details)
+
+
+def test_numbers_that_are_mostly_zero_take_little() -> None:
+    chance = random.Random(0)
+    values = tuple(chance.choice((0.5, 1.5, -0.0)) if chance.random() < 0.05 else 0.0 for _ in range(4000))
+    packed = pack(TokenList(ids=(), tokens=(), values=values))
+    assert repr(unpack(TokenList, packed).values) == repr(values)
+    assert len(packed) < 400  # 8,000 bytes as they are; 200 of them are not 0
+
+
+def exemplars(windows: SplitExemplars) -> Exemplars:
+    return Exemplars(
+        n_tokens=10**6,
+        n_firing=1234,
+        threshold=0.0,
+        sum=5e3,
+        max=16.0,
+        histogram_edges=(1.0, 2.0),
+        histogram=(1234,),
+        describe=windows,
+        score=windows,
+    )
+
+
+def some_windows(n: int) -> tuple[Window, ...]:
+    """Return windows of words that are drawn as unevenly as words are, with a fifth of the tokens active."""
     chance = random.Random(1)
     words = [" " + "".join(chance.choices("etaoinshrdlucm", k=chance.randint(2, 8))) for _ in range(4000)]
     weights = [1 / (rank + 1) for rank in range(len(words))]
@@ -167,22 +196,23 @@ def test_exemplars_are_a_fraction_of_compressed_json() -> None:
             activations=tuple(chance.randrange(2048) / 128 if a else 0.0 for a in active),
         )
 
-    half = SplitExemplars(
-        top=tuple(window(i) for i in range(20)), uniform=(), weighted=(), silent=(), hard_negatives=()
-    )
-    record = Exemplars(
-        n_tokens=10**6,
-        n_firing=1234,
-        threshold=0.0,
-        sum=5e3,
-        max=16.0,
-        histogram_edges=(1.0, 2.0),
-        histogram=(1234,),
-        describe=half,
-        score=half.model_copy(update={"top": tuple(window(i) for i in range(20, 40))}),
-    )
+    return tuple(window(i) for i in range(n))
+
+
+def test_windows_that_lists_share_are_stored_once() -> None:
+    one = some_windows(20)
+    lists = SplitExemplars(top=one, uniform=(), weighted=(), silent=(), hard_negatives=())
+    record = exemplars(lists.model_copy(update={"uniform": one[::-1], "weighted": one[::2]}))
     packed = pack(record)
-    assert len(packed) < 5_000
+    assert unpack(Exemplars, packed) == record
+    assert len(packed) < len(pack(exemplars(lists))) + 60
+
+
+def test_exemplars_are_a_fraction_of_compressed_json() -> None:
+    half = SplitExemplars(top=some_windows(40)[:20], uniform=(), weighted=(), silent=(), hard_negatives=())
+    record = exemplars(half).model_copy(update={"score": half.model_copy(update={"top": some_windows(40)[20:]})})
+    packed = pack(record)
+    assert len(packed) < 4_800
     assert len(packed) < 0.85 * len(zlib.compress(json.dumps(record.model_dump(mode="json")).encode(), 9))
     assert unpack(Exemplars, packed) == record
 
@@ -190,7 +220,7 @@ def test_exemplars_are_a_fraction_of_compressed_json() -> None:
 def test_bytes_of_another_version_or_damaged_ones_are_refused() -> None:
     packed = pack(TokenList(ids=(1,), tokens=("a",), values=(1.0,)))
     assert packed[0] == VERSION
-    with pytest.raises(GlossariumError, match="version 63; this installation reads 01"):
+    with pytest.raises(GlossariumError, match="version 63; this installation reads 02"):
         unpack(TokenList, b"c" + packed[1:])
     with pytest.raises(GlossariumError, match="version none"):
         unpack(TokenList, b"")

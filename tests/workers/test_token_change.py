@@ -11,7 +11,7 @@ from schema.errors import InvalidInput, NotFinite, ShapeMismatch, UnknownSite
 from schema.records import TokenChange, TokenList
 from schema.subjects import Site
 from tests import tiny
-from workers.methods import interventions
+from workers.memory import Sizes
 from workers.methods.token_change import token_change
 from workers.subject import Batch, Edit, Subject
 
@@ -140,7 +140,7 @@ def test_contexts_that_need_several_forwards_give_the_same_mean(
     subject, site, directions, _ = planted
     contexts, one = _contexts(subject), torch.ones(2)
     whole = token_change(subject, directions[:2], site, one, -one, contexts, K)
-    monkeypatch.setitem(interventions.TOKENS_PER_FORWARD, "cpu", 13)  # one context at a time
+    monkeypatch.setattr(subject.at_once, "sizes", Sizes(tokens=13, rows=1))  # one context at a time
     parts = token_change(subject, directions[:2], site, one, -one, contexts, K)
     for a, b in zip(whole, parts, strict=True):
         assert a.amplified_raised.ids == b.amplified_raised.ids

@@ -44,7 +44,7 @@ def calibrate(
     targets:    nats, positive for amplified and negative for suppressed, as in ±0.25.
     A target is reached within ±10 %; where the curve is not monotone the smallest strength counts. One that is out of
     reach (or any, of a direction of zeros) has `reached` False and stands at the strongest effect that was seen.
-    Raises:     InvalidInput for a target of 0, ShapeMismatch, NotFinite, UnknownSite.
+    Raises:     InvalidInput for a target of 0, ShapeMismatch, NotFinite, UnknownSite, OutOfMemory.
     """
     bad = [target for target in targets if not (math.isfinite(target) and target)]
     if bad:
@@ -54,9 +54,14 @@ def calibrate(
         return []
     batch = prompt_batch(subject, prompts)
     scale = _Scale(wide, mean_norm(subject, site, batch))
-    meter = _Meter(run_clean(subject, site, batch), scale)
-    curves = _measure_curves(meter)
-    _seek_targets(meter, curves, targets)
+
+    def measured() -> Curves:
+        meter = _Meter(run_clean(subject, site, batch), scale)
+        curves = _measure_curves(meter)
+        _seek_targets(meter, curves, targets)
+        return curves
+
+    curves = subject.at_once.fit("tokens", batch.ids.numel(), measured)
     return [_record(scale, curves, feature, targets) for feature in range(len(wide))]
 
 

@@ -16,9 +16,6 @@ from schema.errors import NotFinite, ShapeMismatch
 from schema.subjects import Site
 from workers.subject import Batch, Edit, Subject
 
-# Tokens in one forward. On 2 cores with AMX throughput peaks near 1,000 tokens; a GPU wants more to be busy.
-TOKENS_PER_FORWARD = {"cpu": 1152, "cuda": 65536}
-
 _INTO_THE_RESIDUAL = frozenset({"mlp_out", "mlp_hidden"})
 _AFTER_ATTENTION = frozenset({"attn_out", "attn_heads"})
 
@@ -80,8 +77,8 @@ class Steered(NamedTuple):
 
 
 def tokens_per_forward(subject: Subject) -> int:
-    """Return how many tokens one forward should have on the subject's device."""
-    return TOKENS_PER_FORWARD.get(subject.device.type, TOKENS_PER_FORWARD["cpu"])
+    """Return how many tokens one forward should have, by what this process has found to fit."""
+    return subject.at_once.sizes.tokens
 
 
 def split_rows(subject: Subject, batch: Batch) -> list[Batch]:

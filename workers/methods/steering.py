@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from schema.errors import InvalidInput, ShapeMismatch
-from schema.graph import ROWS_PER_BLOCK
 from schema.records import Calibration, SteeredText, SteeredTexts
 from schema.subjects import Site
 from workers.methods.interventions import check_directions, write_place
@@ -23,9 +22,6 @@ from workers.methods.prompts_neutral import DESCRIBE, SCORE, NeutralPrompt
 from workers.methods.sampling import Key, uniform
 from workers.subject import Edit, Subject
 
-# Rows of a batch. Every started batch is paid for in full; a row costs 0.65 at 32 rows, 0.24 at 160, 0.20 at 256 (ms of
-# matrix products for 10 blocks of the bundled subject, one core with AMX).
-ROWS = {"cpu": ROWS_PER_BLOCK, "cuda": 512}
 _ROWS_SAMPLED_AT_ONCE = 16  # of (rows, n_vocab) float32 probabilities, so that they stay in the processor's cache
 
 UNSTEERED = 0.0
@@ -34,7 +30,7 @@ _NO_FEATURE = -1  # in the keys of unsteered texts, which belong to no feature
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """How texts are generated. Results depend on every field; `n_rows` None is the device's usual number."""
+    """How texts are generated. Results depend on every field; `n_rows` None is as many as fit the device."""
 
     n_prompts: int = 3
     n_tokens: int = 25
@@ -49,9 +45,10 @@ class GenerationOptions:
         if self.n_tokens < 1 or not self.temperature > 0 or (self.n_rows is not None and self.n_rows < 1):
             raise InvalidInput(f"{self}; n_tokens and n_rows must be at least 1, temperature above 0")
 
-    def rows_on(self, device: torch.device) -> int:
+    def rows_of(self, subject: Subject) -> int:
         """Return the number of rows in every batch."""
-        return self.n_rows or ROWS.get(device.type, ROWS["cpu"])
+        fitting = subject.at_once.sizes.rows
+        return min(self.n_rows or fitting, fitting)
 
 
 @dataclass(frozen=True)
@@ -74,11 +71,17 @@ class Row:
 def generate(subject: Subject, site: Site, rows: Sequence[Row], options: GenerationOptions) -> list[tuple[int, ...]]:
     """Return each row's new tokens, cut before the first special token, in the order of the rows.
 
-    Raises: ShapeMismatch if vectors do not fit the site, UnknownSite, InvalidInput.
+    Raises: ShapeMismatch if vectors do not fit the site, UnknownSite, InvalidInput, OutOfMemory.
     """
     options.check()
     place = write_place(subject, site)
-    size = options.rows_on(subject.device)
+    return subject.at_once.fit("rows", 1, lambda: _generate_all(subject, place, rows, options))
+
+
+def _generate_all(
+    subject: Subject, place: Site, rows: Sequence[Row], options: GenerationOptions
+) -> list[tuple[int, ...]]:
+    size = options.rows_of(subject)
     texts: dict[int, tuple[int, ...]] = {}
     for numbers in _same_length(rows):
         for start in range(0, len(numbers), size):

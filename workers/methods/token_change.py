@@ -39,7 +39,7 @@ def token_change(
     strengths_plus:  (n,) α of the amplified run; strengths_minus: (n,) α of the suppressed one, negative.
     contexts:        token rows; changes are means over their counted positions.
     Values are raw: a shift that all logits share is in them. Ties by lower id; unchanged tokens are in no list.
-    Raises:          InvalidInput if k is out of range, ShapeMismatch, NotFinite, UnknownSite.
+    Raises:          InvalidInput if k is out of range, ShapeMismatch, NotFinite, UnknownSite, OutOfMemory.
     Source:          arXiv 2501.08319 section 3; we differ in the strength (theirs is ±10) and in that the lists are
                      signed (theirs rank absolute changes).
     """
@@ -49,9 +49,13 @@ def token_change(
     plus, minus = (_strengths(subject, s, len(wide)) for s in (strengths_plus, strengths_minus))
     if not len(wide):
         return []
-    clean = [run_clean(subject, site, part) for part in split_rows(subject, contexts)]
     vectors = torch.stack([plus[:, None] * wide, minus[:, None] * wide], 1).flatten(0, 1)
-    lists = [lists for change in _changes(clean, vectors) for lists in _rank(subject, change, k)]
+
+    def ranked() -> list[tuple[TokenList, TokenList]]:
+        clean = [run_clean(subject, site, part) for part in split_rows(subject, contexts)]
+        return [lists for change in _changes(clean, vectors) for lists in _rank(subject, change, k)]
+
+    lists = subject.at_once.fit("tokens", contexts.ids.shape[1], ranked)
     return [
         TokenChange(
             amplified_raised=lists[2 * i][0],
@@ -61,7 +65,7 @@ def token_change(
             strength_amplified=float(plus[i]),
             strength_suppressed=float(minus[i]),
             n_contexts=contexts.n_rows,
-            n_positions=sum(run.n_counted for run in clean),
+            n_positions=int(contexts.counted.sum()),
         )
         for i in range(len(wide))
     ]
