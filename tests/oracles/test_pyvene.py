@@ -51,7 +51,6 @@ COMPONENTS = {
 }
 READ = [(arch, kind) for arch, kinds in COMPONENTS.items() for kind in kinds]
 EDITED = [(arch, kind) for arch, kind in READ if (arch, kind) != ("gemma2", "mlp_hidden")]
-REPLACED = [(arch, kind) for arch, kind in READ if kind != "mlp_hidden"]
 
 BASES = ("The river saw the old wolf under a bridge.", "A nurse", "it was the miner, at the small oven")
 SOURCES = ("Every pilot found a big toy", "the queen and", "Before the horse a king was on the garden")
@@ -178,10 +177,11 @@ def test_add_is_addition_at_every_position_but_the_sink(case: Case) -> None:
     far(ours, case.clean())
 
 
-@pytest.mark.parametrize("case", REPLACED, indirect=True, ids="-".join)
+@pytest.mark.parametrize("case", EDITED, indirect=True, ids="-".join)
 def test_adding_the_difference_is_interchanging_the_value(case: Case) -> None:
     difference = values(case, case.sources) - values(case, case.bases)
-    ours = case.ours(Edit.add(case.site, difference, torch.ones(3), last_only(case)))
+    effective = case.subject.effective_directions(case.site, difference)
+    ours = case.ours(Edit.add(case.site, effective, torch.ones(3), last_only(case)))
     close(ours, interchanged(case, pyvene.VanillaIntervention()))
     far(ours, case.clean())
 
