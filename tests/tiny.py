@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
@@ -143,8 +143,9 @@ def make_tokenizer() -> Any:
 def make_subject(folder: Path, arch: str = "llama", seed: int = 0) -> Path:
     """Save a tiny random subject and its tokenizer to a folder, and return the folder.
 
-    arch: llama, gpt2 or gpt_neox. (transformers rebuilds the tokenizer of some others, Qwen's among them, by its own
-          rules, and splits the words: for those use `build_subject`.)
+    arch: llama, gpt2, gpt_neox, or without a layout opt, bloom, phi, mixtral, olmo2. (transformers rebuilds the
+          tokenizer of some others, Qwen's among them, by its own rules, and splits the words: for those use
+          `build_subject`.)
     """
     from transformers.utils import logging
 
@@ -174,10 +175,12 @@ def make_model(arch: str, tokenizer: Any, seed: int = 0, block_scale: float = 0.
     return model
 
 
-def planted_dictionary(folder: Path, subject: Path, subject_name: str | None = None) -> PlantedDictionary:
+def planted_dictionary(
+    folder: Path, subject: Path, subject_name: str | None = None, site: str = f"resid_post.{PLANTED_LAYER}"
+) -> PlantedDictionary:
     """Save the planted dictionary of a subject made by `make_subject`, as canonical weights in a folder.
 
-    It reads and writes `resid_post.1`; its encoder is a relu with a bias.
+    It reads and writes a site of the residual; its encoder is a relu with a bias.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -191,12 +194,19 @@ def planted_dictionary(folder: Path, subject: Path, subject_name: str | None = N
     spec = DictionarySpec(
         name="planted",
         subject=subject_name or str(subject),
-        read_site=f"resid_post.{PLANTED_LAYER}",
+        read_site=site,
         encoder=Encoder(kind="relu"),
         n_features=len(w_dec),
     )
     (folder / "spec.json").write_text(json.dumps(spec.model_dump(mode="json")), "utf-8")
     return PlantedDictionary(spec, weights, planted_features())
+
+
+def planted_directions(folder: Path, subject: Path, site: str) -> PlantedDictionary:
+    """Save the decoder rows of the planted dictionary alone, as plain directions: they promote what is planted."""
+    whole = planted_dictionary(folder, subject, site=site)
+    save_file({"w_dec": load_file(whole.weights)["w_dec"]}, whole.weights)
+    return whole._replace(spec=whole.spec.model_copy(update={"encoder": Encoder(kind="linear")}))
 
 
 def word_ids(tokenizer: Any, group: tuple[str, ...]) -> list[int]:
@@ -268,7 +278,7 @@ def _set_weights(model: Any, tokenizer: Any, generator: torch.Generator, block_s
     vectors[0, :, 0] = 0.5
     vectors[1, :, 0] = torch.where(is_word, 0.0, -1.0)
     for parameter in model.parameters():
-        if parameter.ndim == 2:
+        if parameter.ndim >= 2:
             parameter.normal_(0.0, block_scale, generator=generator)
         elif parameter.ndim == 1:
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))

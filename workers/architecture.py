@@ -1,7 +1,8 @@
 """Where the sites of a subject are: module names by architecture, and taps at which hooks read and write.
 
-Knows no forward pass and sets no hook. An architecture is added by one line in LAYOUTS and one in
-tests/workers/test_subject.py, which compares every site of a tiny random model with hand-written arithmetic.
+Knows no forward pass and sets no hook. An architecture is added by one line in LAYOUTS, its name in schema/subjects.py
+and a line in tests/workers/test_subject.py, which compares every site of a tiny random model with hand-written
+arithmetic. Without that a model works too, through workers/module_paths.py.
 """
 
 import re
@@ -82,14 +83,6 @@ LAYOUTS: Mapping[str, Layout] = {
 }
 
 
-def find_layout(facts: SubjectFacts) -> Layout:
-    """Return the layout of a subject's architecture. Raises UnknownSubject naming the architectures that have one."""
-    if facts.model_type not in LAYOUTS:
-        known = ", ".join(sorted(LAYOUTS))
-        raise UnknownSubject(f"architecture={facts.model_type!r} of {facts.name}; must be one of {known}")
-    return LAYOUTS[facts.model_type]
-
-
 @dataclass(frozen=True)
 class Tap:
     """One side of a module: what goes in (its first argument) or what comes out (the first element of a tuple).
@@ -102,35 +95,43 @@ class Tap:
     normed: bool = False
 
 
+def module_tap(model: nn.Module, name: str, site: Site) -> Tap:
+    """Return where the output of a module is read and written, by its path in a model. Raises UnknownSite."""
+    try:
+        return Tap(model.get_submodule(str(site.path)), "output")
+    except AttributeError as exc:
+        raise UnknownSite(f"site={site}; {name} has no such module: {exc}") from exc
+
+
 class Anatomy:
     """The modules of one loaded subject, by what they are."""
 
     def __init__(self, model: nn.Module, facts: SubjectFacts) -> None:
         self.model = model
         self.facts = facts
-        self.layout = find_layout(facts)
+        self.layout = LAYOUTS[facts.model_type]
         try:
             self.blocks = list(cast(nn.ModuleList, model.get_submodule(self.layout.blocks)))
             self.final_norm = model.get_submodule(self.layout.final_norm)
         except AttributeError as exc:
             raise UnknownSubject(f"subject={facts.name!r}; is no {facts.model_type} as we know it: {exc}") from exc
 
-    def stage(self, index: int) -> nn.Module:
-        """Return block `index`, or the final norm at index n_layers. Its input is the residual at that depth."""
-        if not 0 <= index <= len(self.blocks):
-            raise UnknownSite(f"layer={index}; {self.facts.name} has residuals at 0..{len(self.blocks)}")
-        return [*self.blocks, self.final_norm][index]
+    def entry(self, layer: int) -> Tap:
+        """Return where the residual enters block `layer`, or the final norm at layer n_layers. Raises UnknownSite."""
+        if not 0 <= layer <= len(self.blocks):
+            raise UnknownSite(f"layer={layer}; {self.facts.name} has residuals at 0..{len(self.blocks)}")
+        return Tap([*self.blocks, self.final_norm][layer], "input")
 
     def read_tap(self, site: Site) -> Tap:
         """Return where a site is read. Raises UnknownSite."""
         if site.kind == MODULE:
-            return Tap(self._named(site), "output")
+            return module_tap(self.model, self.facts.name, site)
         layer = self._layer(site)
         match site.kind:
             case "resid_pre":
-                return Tap(self.stage(layer), "input")
+                return self.entry(layer)
             case "resid_post":
-                return Tap(self.stage(layer + 1), "input")
+                return self.entry(layer + 1)
             case "resid_mid":
                 return Tap(self._in_block(layer, self.layout.mlp_norm), "input")
             case "mlp_normed":
@@ -189,6 +190,10 @@ class Anatomy:
             case _:
                 return None
 
+    def norm_direction(self, x: Tensor) -> Tensor:
+        """Return directions (…, d_model) after the final norm without its bias, float32."""
+        return normed(x.float(), self.final_norm) * self.gain(self.final_norm)
+
     def gain(self, norm: nn.Module) -> Tensor:
         """Return a norm's gain (d,), float32."""
         return cast(Tensor, norm.weight).detach().float() + self.layout.gain_offset
@@ -212,12 +217,6 @@ class Anatomy:
     def _layer(self, site: Site) -> int:
         width(self.facts, site)
         return cast(int, site.layer)
-
-    def _named(self, site: Site) -> nn.Module:
-        try:
-            return self.model.get_submodule(str(site.path))
-        except AttributeError as exc:
-            raise UnknownSite(f"site={site}; {self.facts.name} has no such module: {exc}") from exc
 
     def _module_layer(self, path: str) -> int:
         if (path + ".").startswith(self.layout.final_norm + "."):

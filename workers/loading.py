@@ -18,7 +18,6 @@ import torch
 from schema.errors import UnknownSubject
 from schema.settings import Settings
 from schema.subjects import BUNDLED, facts_of_config
-from workers.architecture import find_layout
 from workers.bundled import convert_bundled
 from workers.subject import Subject
 
@@ -33,7 +32,7 @@ def load_subject(name: str, revision: str | None, settings: Settings) -> Subject
 
     name:     `bundled:smollm2-135m-instruct`, a folder, or a Hugging Face id.
     revision: of a Hugging Face id; elsewhere None, or the revision that is expected to be found.
-    Raises:   UnknownSubject if there is no such subject, revision or architecture.
+    Raises:   UnknownSubject if there is no such subject or revision, or its logits are no product with its head.
     """
     with _LOADING:
         return _load(name, revision, settings.cache_dir, settings.device, settings.dtype)
@@ -97,7 +96,6 @@ def _build(
     try:
         config = AutoConfig.from_pretrained(source, **options)
         facts = facts_of_config(name, config.to_dict())
-        find_layout(facts)  # before gigabytes are read
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
     except (OSError, ValueError, KeyError) as exc:

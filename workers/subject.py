@@ -16,17 +16,20 @@ from torch import Tensor, nn
 
 from schema.errors import ShapeMismatch, UnknownSite, UnknownSubject
 from schema.subjects import Site, SubjectFacts, width
-from workers.architecture import Anatomy, Tap, normed
+from workers.architecture import Anatomy
 from workers.hooks import Edit as Edit
 from workers.hooks import Reading as Reading
 from workers.hooks import Shift, reading, skipping, writing
 from workers.memory import AtOnce
+from workers.module_paths import ModulePaths
 from workers.tokens import Pieces
 
 log = structlog.get_logger(__name__)
 
 # Largest difference of logits between the resumed and the whole forward, over the largest logit.
 RESUME_TOLERANCE = 1e-4
+# The same between the whole forward and the model's own logits, where 4 roundings are no more.
+LOGIT_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -75,25 +78,25 @@ class Subject:
         self.revision = revision
         self.facts = facts
         self.tokenizer = tokenizer
-        self.anatomy = Anatomy(model, facts)
+        self.anatomy = Anatomy(model, facts) if facts.known else ModulePaths(model, facts)
         self._model = model
         self._base = cast(nn.Module, model.base_model)
         self._config = cast(Any, model.config).get_text_config()
         self._pieces = Pieces(tokenizer)
-        head = cast(Any, model).get_output_embeddings()
-        self.unembedding: Tensor = head.weight.detach()
+        head = _head(model, facts.name)
+        self.unembedding: Tensor = cast(Tensor, head.weight).detach()
+        self._head_bias: Tensor | None = getattr(head, "bias", None)
         self.dtype = self.unembedding.dtype
         self.device = self.unembedding.device
         self.n_vocab, self.d_model = self.unembedding.shape
-        self.n_layers = facts.n_layers
         self.n_positions = int(getattr(self._config, "max_position_embeddings", 0) or 2**31)
         self.softcap: float | None = getattr(self._config, "final_logit_softcapping", None)
         self.special_ids = _special_ids(tokenizer)
         self.sink_id = _sink_id(tokenizer, self.name)
         # A token's logits, and some thirty vectors as wide as the residual, in float32.
         self.at_once = AtOnce(self.name, self.device, 4 * (self.n_vocab + 32 * self.d_model))
-        self.resumable = True
-        self.resumable = self._check_resumed()
+        self.resumable = facts.known is not None
+        self.resumable = self._check_resumed() if self.resumable else self._check_whole()
 
     @property
     def softcapped(self) -> bool:
@@ -157,11 +160,9 @@ class Subject:
 
     def width(self, site: Site) -> int:
         """Return how wide a site is. Raises UnknownSite."""
-        known = width(self.facts, site)
-        if known is None:
-            return self.read(self.batch([[self.sink_id]]), site).shape[-1]
         self.anatomy.read_tap(site)
-        return known
+        known = width(self.facts, site)
+        return self._width_read(site) if known is None else known
 
     def entry_layer(self, site: Site) -> int:
         """Return the last layer from which `resume` still passes the site: where to cache residuals for it."""
@@ -215,14 +216,17 @@ class Subject:
 
     @torch.no_grad()
     def residual_in(self, batch: Batch, layer: int) -> Tensor:
-        """Return the residual (B, T, d_model) that enters block `layer`, or the final norm at layer n_layers."""
+        """Return the residual (B, T, d_model) that enters block `layer`, or the final norm at layer n_layers.
+
+        Token embeddings, where blocks are not known: `resume` then runs the whole forward.
+        """
         found: list[Tensor] = []
 
         def take(x: Tensor) -> None:
             found.append(x)
             raise _Stop
 
-        with reading(Tap(self.anatomy.stage(layer), "input"), take), suppress(_Stop):
+        with reading(self.anatomy.entry(layer), take), suppress(_Stop):
             self._run(batch)
         return found[0]
 
@@ -247,28 +251,20 @@ class Subject:
         self._check_passes(edit, layer)
         if not self.resumable:
             return self.hidden(batch, edit)
-        start = Tap(self.anatomy.stage(layer), "input")
-        with skipping(self.anatomy.blocks[:layer]), writing(start, lambda _: residual):
+        with skipping(self.anatomy.blocks[:layer]), writing(self.anatomy.entry(layer), lambda _: residual):
             return self.hidden(batch, edit)
 
-    @torch.no_grad()
-    def norm_final(self, x: Tensor) -> Tensor:
-        """Return residuals (…, d_model) after the final norm."""
-        return cast(Tensor, self.anatomy.final_norm(x.to(self.dtype)))
-
     def norm_direction(self, x: Tensor) -> Tensor:
-        """Return directions (…, d_model) after the final norm without its bias, float32: scale does not matter."""
-        return normed(x.float(), self.anatomy.final_norm) * self.final_norm_gain
+        """Return directions (…, d_model) after the final norm without its bias, float32: scale does not matter.
 
-    @property
-    def final_norm_gain(self) -> Tensor:
-        """Return the gain (d_model,) of the final norm, float32."""
-        return self.anatomy.gain(self.anatomy.final_norm)
+        An architecture without a layout may have no norm there, or none that is found: then directions as they are.
+        """
+        return self.anatomy.norm_direction(x)
 
     @torch.no_grad()
     def unembed(self, hidden: Tensor) -> Tensor:
         """Return logits (…, n_vocab) float32 of hidden states after the final norm, soft-capped if the model does."""
-        logits = F.linear(hidden.to(self.dtype), self.unembedding).float()
+        logits = F.linear(hidden.to(self.dtype), self.unembedding, self._head_bias).float()
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     @torch.no_grad()
@@ -312,6 +308,13 @@ class Subject:
                 hooks.enter_context(writing(tap, shift))
             yield
 
+    def _width_read(self, site: Site) -> int:
+        """Return the width of what a module gives for one row of two tokens. Raises UnknownSite if it is no row."""
+        shape = tuple(self.read(self.batch([[self.sink_id] * 2]), site).shape)
+        if len(shape) != 3 or shape[:2] != (1, 2):
+            raise UnknownSite(f"site={site}; its output must be (rows, tokens, width), not {shape} for (1, 2)")
+        return shape[2]
+
     def _check_passes(self, edit: Edit | None, layer: int) -> None:
         sites = [] if edit is None else [edit.site, *([edit.reading.site] if edit.reading else [])]
         for site in sites:
@@ -320,16 +323,68 @@ class Subject:
 
     def _check_resumed(self) -> bool:
         """Return whether the resumed forward equals the whole one, on two fixed rows at half depth."""
-        ids = torch.arange(2 * 12).reshape(2, 12) * 7919 % min(self.n_vocab, len(self.tokenizer))
-        batch = self.batch(ids.tolist())
+        batch = self._probe()
         whole = self.unembed(self.hidden(batch))
-        layer = (self.n_layers + 1) // 2
+        layer = (len(self.anatomy.blocks) + 1) // 2
         resumed = self.unembed(self.resume(batch, self.residual_in(batch, layer), layer))
-        difference = float((whole - resumed).abs().max() / whole.abs().max().clamp_min(1e-12))
+        difference = _difference(resumed, whole)
         if difference <= RESUME_TOLERANCE:
             return True
         log.warning("subject_not_resumable", subject=self.name, difference=difference, limit=RESUME_TOLERANCE)
         return False
+
+    @torch.no_grad()
+    def _check_whole(self) -> bool:
+        """Return False, for a subject of any architecture that can be steered at all. Raises UnknownSubject.
+
+        Its logits must be its head's product with the last hidden state, up to a scale (Cohere, Granite), which the
+        unembedding takes; and it must cache keys and values.
+        """
+        batch = self._probe()
+        out = cast(Any, self._model)(input_ids=batch.ids, use_cache=True)
+        self._scale_head(out.logits.float(), self.hidden(batch))
+        difference = _difference(self.unembed(self.hidden(batch)), out.logits.float())
+        if difference > self._rounding:
+            raise UnknownSubject(
+                f"subject={self.name!r}; logits must be its head's product with its last hidden state: they differ by "
+                f"{difference:.2g} of their scale, limit {self._rounding:.2g}"
+            )
+        if getattr(out, "past_key_values", None) is None:
+            raise UnknownSubject(f"subject={self.name!r}; must return past_key_values, with which to go on generating")
+        log.warning(
+            "subject_not_resumable", subject=self.name, architecture=self.facts.model_type, sites="module paths"
+        )
+        return False
+
+    def _scale_head(self, logits: Tensor, hidden: Tensor) -> None:
+        """Take the scale of the model's own logits into the unembedding, where it is not 1."""
+        ours = self.unembed(hidden)
+        scale = float((logits * ours).sum() / ours.square().sum())
+        if abs(scale - 1) > self._rounding:
+            self.unembedding = self.unembedding * scale
+            self._head_bias = None if self._head_bias is None else self._head_bias * scale
+
+    @property
+    def _rounding(self) -> float:
+        """Return by how much of their scale logits may differ that are the same but for rounding."""
+        return max(LOGIT_TOLERANCE, 4 * torch.finfo(self.dtype).eps)
+
+    def _probe(self) -> Batch:
+        """Return two fixed rows."""
+        ids = torch.arange(2 * 12).reshape(2, 12) * 7919 % min(self.n_vocab, len(self.tokenizer))
+        return self.batch(ids.tolist())
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    """Return the largest difference over the largest value."""
+    return float((a - b).abs().max() / b.abs().max().clamp_min(1e-12))
+
+
+def _head(model: nn.Module, name: str) -> nn.Module:
+    head = cast(Any, model).get_output_embeddings()
+    if not isinstance(getattr(head, "weight", None), Tensor):
+        raise UnknownSubject(f"subject={name!r}; must have an output matrix, one row a token")
+    return cast(nn.Module, head)
 
 
 def _special_ids(tokenizer: Any) -> frozenset[int]:

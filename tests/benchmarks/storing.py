@@ -11,6 +11,7 @@ from tests.benchmarks.measure import Row, at_most, race
 from tests.benchmarks.reading import collect, empty
 from tests.benchmarks.setting import beginnings, groups, opened
 from workers.methods.calibration import calibrate
+from workers.methods.exemplar_records import records
 from workers.methods.steering import GenerationOptions, steer
 from workers.methods.token_change import token_change
 from workers.methods.vocabulary import Readout, mean_direction, nearest_neighbours, project_vocabulary
@@ -44,7 +45,7 @@ def evidence(of: Opened, n_tokens: int, n: int) -> Evidence:
     accumulator = empty(of)
     collect(accumulator, of, groups(n_tokens))
     features = [f for f in draw(of.dictionary.n_features, 0) if accumulator.n_firing[f]][:n]
-    exemplars = [accumulator.record(feature, of.subject.pieces) for feature in features]
+    exemplars = list(records(accumulator, features, of.subject.pieces))
     return {"exemplars": exemplars, **_acting(of, features, RunOptions())}
 
 

@@ -16,6 +16,7 @@ from schema.subjects import (
     BUNDLED,
     BUNDLED_FACTS,
     SITE_KINDS,
+    Blocks,
     Site,
     SubjectFacts,
     check_allowed,
@@ -93,29 +94,40 @@ def test_a_layer_out_of_range_names_the_limit() -> None:
 
 def test_parallel_blocks_have_no_resid_mid() -> None:
     facts = facts_of_config("pythia", NEOX)
-    assert facts.parallel
+    assert facts.blocks.parallel
     with pytest.raises(UnknownSite, match=r"resid_mid\.3; pythia runs attention and MLP in parallel"):
         width(facts, Site("resid_mid", 3))
-    assert not facts_of_config("neox", NEOX | {"use_parallel_residual": False}).parallel
+    assert not facts_of_config("neox", NEOX | {"use_parallel_residual": False}).blocks.parallel
 
 
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (LLAMA, SubjectFacts("m", "llama", 16, 2048, 8192, 2048, 128256)),
-        (GPT2, SubjectFacts("m", "gpt2", 12, 768, 3072, 768, 50257)),
-        (GEMMA, SubjectFacts("m", "gemma2", 16, 2304, 8192, 2048, 128256)),
-        ({"model_type": "gemma3", "text_config": GEMMA}, SubjectFacts("m", "gemma2", 16, 2304, 8192, 2048, 128256)),
+        (LLAMA, SubjectFacts("m", "llama", Blocks(16, 2048, 8192, 2048, 128256))),
+        (GPT2, SubjectFacts("m", "gpt2", Blocks(12, 768, 3072, 768, 50257))),
+        (GEMMA, SubjectFacts("m", "gemma2", Blocks(16, 2304, 8192, 2048, 128256))),
+        (
+            {"model_type": "gemma3", "text_config": GEMMA},
+            SubjectFacts("m", "gemma2", Blocks(16, 2304, 8192, 2048, 128256)),
+        ),
     ],
 )
 def test_facts_come_from_each_familys_configuration(config: dict[str, Any], expected: SubjectFacts) -> None:
     assert facts_of_config("m", config) == expected
 
 
+def test_without_named_sites_a_subject_needs_no_sizes_and_has_module_paths_only() -> None:
+    facts = facts_of_config("m", {"model_type": "opt"})
+    assert facts == SubjectFacts("m", "opt")
+    assert width(facts, Site.parse("module:model.decoder.layers.0")) is None
+    with pytest.raises(UnknownSite, match=r"architecture='opt' of m; .* module:PATH \(sites have names in .*llama"):
+        width(facts, Site("resid_post", 0))
+
+
 def test_facts_of_a_local_folder(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
     facts = subject_facts(str(tmp_path), Settings())
-    assert (facts.name, facts.n_layers) == (str(tmp_path), 16)
+    assert (facts.name, facts.blocks.n_layers) == (str(tmp_path), 16)
 
 
 def test_a_configuration_without_a_size_names_it(tmp_path: Path) -> None:

@@ -55,6 +55,19 @@ def test_uploaded_weights_make_a_dictionary_ready(api: Api, waiting: Dictionary,
     assert api.client.upload_weights(waiting.id, path) == ready
 
 
+def test_an_architecture_without_named_sites_takes_module_paths(
+    api: Api, spec_of: SpecMaker, tiny_subject: str, tmp_path: Path
+) -> None:
+    """Its configuration need not have sizes, and how wide a module is only the worker finds out."""
+    (Path(tiny_subject) / "config.json").write_text('{"model_type": "opt"}')
+    with pytest.raises(UnknownSite, match=r"architecture='opt' of .*; its sites are module paths, module:PATH"):
+        api.client.submit_dictionary(spec_of())
+    waiting = api.client.submit_dictionary(spec_of(read_site="module:model.decoder.layers.1"))
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(GOOD)
+    assert api.client.upload_weights(waiting.id, path).state == "ready"
+
+
 def test_a_created_dictionary_says_where_it_is(api: Api, spec_of: SpecMaker) -> None:
     response = api.http.post("/v1/dictionaries", json=spec_of().model_dump(mode="json"))
     assert response.status_code == 201

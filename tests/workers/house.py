@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from schema.stages import Stage
 from schema.store import corpora, database, descriptions, dictionaries, evidence, labels, runs, scores
 from schema.store.database import Connection
 from schema.store.evidence import Stored
-from tests.tiny import make_subject, planted_dictionary, tiny_corpus
+from tests.tiny import PlantedDictionary, make_subject, planted_dictionary, tiny_corpus
 from workers.engine import Engine
 
 SMALL = RunOptions(
@@ -101,10 +101,16 @@ class House(NamedTuple):
 
 
 @contextmanager
-def open_house(folder: Path, database_url: str, llm_url: str) -> Iterator[House]:
-    """Yield a house with the planted dictionary and the tiny corpus submitted."""
-    subject = make_subject(folder / "subject")
-    planted = planted_dictionary(folder / "dictionary", subject)
+def open_house(
+    folder: Path,
+    database_url: str,
+    llm_url: str,
+    arch: str = "llama",
+    plant: Callable[[Path, Path], PlantedDictionary] = planted_dictionary,
+) -> Iterator[House]:
+    """Yield a house with a planted dictionary and the tiny corpus submitted."""
+    subject = make_subject(folder / "subject", arch)
+    planted = plant(folder / "dictionary", subject)
     settings = Settings(
         database_url=database_url,
         llm_base_url=llm_url,

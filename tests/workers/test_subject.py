@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import workers.subject
-from schema.errors import ShapeMismatch, UnknownSite, UnknownSubject
-from schema.subjects import SITE_KINDS, Site, SubjectFacts
+from schema.errors import ShapeMismatch, UnknownSite
+from schema.subjects import ARCHITECTURES as ARCHITECTURES_WITH_NAMES
+from schema.subjects import SITE_KINDS, Site
 from tests.tiny import D_MODEL, N_LAYERS, build_subject
-from workers.architecture import Anatomy
+from workers.architecture import LAYOUTS
 from workers.subject import Batch, Edit, Subject
 
 LAYER = 1
@@ -47,7 +48,7 @@ class Case(NamedTuple):
     @property
     def parallel(self) -> bool:
         """Return whether the blocks are parallel."""
-        return self.subject.facts.parallel
+        return self.subject.facts.blocks.parallel
 
     def read(self, kind: str) -> Tensor:
         """Return a site at LAYER."""
@@ -99,7 +100,7 @@ def test_truncated_read_of_the_residual_is_the_models_own(case: Case) -> None:
     for layer in range(N_LAYERS - 1):
         close(case.subject.read(case.batch, Site("resid_post", layer)), case.residuals[layer + 1])
     last = case.subject.read(case.batch, Site("resid_post", N_LAYERS - 1))
-    close(case.subject.norm_final(last), case.hidden)
+    close(case.subject.anatomy.final_norm(last), case.hidden)
 
 
 def test_truncated_forward_runs_no_block_above_its_site(case: Case) -> None:
@@ -237,10 +238,8 @@ def test_unknown_sites_name_the_limit(llama: Case) -> None:
         llama.subject.read(llama.batch, Site.parse("module:lm_head"))
 
 
-def test_unknown_architecture_names_the_known_ones(llama: Case) -> None:
-    facts = SubjectFacts("x", "mamba", 4, 64, 128, 64, 500)
-    with pytest.raises(UnknownSubject, match=r"architecture='mamba'.*llama"):
-        Anatomy(llama.subject._model, facts)
+def test_every_architecture_whose_sites_have_names_has_a_layout() -> None:
+    assert LAYOUTS.keys() == ARCHITECTURES_WITH_NAMES
 
 
 # ---------------------------------------------------------------------------------------------- edits
@@ -463,7 +462,7 @@ def test_gain_of_the_final_norm_is_what_it_multiplies_by(case: Case) -> None:
     x = torch.randn(4, D_MODEL, generator=torch.Generator().manual_seed(5))
     norm = case.subject.anatomy.final_norm
     bias = norm.bias if isinstance(norm, nn.LayerNorm) else 0.0
-    close(case.subject.norm_direction(x) + bias, case.subject.norm_final(x), 1e-5)
+    close(case.subject.norm_direction(x) + bias, norm(x), 1e-5)
 
 
 def test_the_soft_cap_bounds_the_logits() -> None:

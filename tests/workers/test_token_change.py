@@ -101,7 +101,7 @@ def test_values_are_what_arithmetic_gives_where_blocks_do_nothing() -> None:
     contexts, direction = subject.batch([ids]), _random_directions(subject.d_model, 1)
     change = token_change(subject, direction, Site("resid_post", 0), torch.ones(1), -torch.ones(1), contexts, K)[0]
     residual = subject.residual_in(contexts, 0)[0, 1:].double()  # the embeddings of the two counted words
-    gain, head = subject.final_norm_gain.double(), subject.unembedding.double()
+    gain, head = subject.anatomy.gain(subject.anatomy.final_norm).double(), subject.unembedding.double()
 
     def logits(x: Tensor) -> Tensor:
         return (x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * gain) @ head.T

@@ -18,7 +18,7 @@ def neurons_spec(
         revision=revision,
         read_site=str(site),
         encoder=Encoder(kind="neurons"),
-        n_features=facts.d_mlp,
+        n_features=facts.blocks.d_mlp,
         source="neurons",
     )
 
@@ -26,5 +26,5 @@ def neurons_spec(
 def convert(facts: SubjectFacts, wanted: Wanted) -> Converted:
     """Return the neurons of the wanted layer. Raises UnknownSite without one."""
     if wanted.layer is None:
-        raise UnknownSite(f"layer=None; give --layer 0..{facts.n_layers - 1}")
+        raise UnknownSite(f"layer=None; give --layer 0..{facts.blocks.n_layers - 1}")
     return Converted(neurons_spec(facts, wanted.layer, wanted.name, wanted.revision), {}, "MLP neurons")

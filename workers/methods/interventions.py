@@ -33,7 +33,7 @@ def write_place(subject: Subject, site: Site) -> Site:
 def norm_place(subject: Subject, site: Site) -> Site:
     """Return the site whose mean norm strengths are relative to: the residual stream, where the site writes to it."""
     if site.kind in _AFTER_ATTENTION:
-        return Site("resid_post" if subject.facts.parallel else "resid_mid", site.layer)
+        return Site("resid_post" if subject.facts.blocks.parallel else "resid_mid", site.layer)
     return write_place(subject, site)
 
 
