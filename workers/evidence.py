@@ -17,6 +17,7 @@ from schema.stages import Stage
 from schema.store import artifacts, evidence, features, jobs, run_features
 from schema.store.database import Connection
 from schema.store.run_features import Brief, RunFeature
+from schema.subjects import Site
 from workers import recipes
 from workers.corpus import Context as TextContext
 from workers.corpus import Shard, contexts, open_corpus
@@ -32,7 +33,7 @@ from workers.methods.windows import ContextBatch
 from workers.opened import Opened, open_dictionary
 from workers.shapes import in_fixed_shapes, shape_for
 from workers.sources import corpus_path
-from workers.subject import Subject
+from workers.subject import Batch, Subject
 
 _FORWARDS_AT_ONCE = 4  # between updates of the exemplars: larger updates cost less a token, and more memory
 _RECORDS_AT_ONCE = 256
@@ -76,9 +77,8 @@ def merge_exemplars(context: Context) -> Outcome:
             connection, brief.dictionary.id, "exemplars", recipe, [entry.feature for entry in chosen]
         )
     seconds = time.monotonic() - started
-    provenance = recipes.provenance("exemplars", brief, corpus, opened.subject.fingerprint, seconds)
-    document = provenance.document | {"n_tokens": found.n_tokens}
-    provenance = provenance.model_copy(update={"document": document})
+    fingerprint = opened.subject.fingerprint
+    provenance = recipes.provenance("exemplars", brief, corpus, fingerprint, seconds, found.n_tokens)
     for made in _records(context, blob.sha256, sorted(absent), opened.subject.pieces):
         with context.transaction() as connection:  # at once, as they are many; written again they are the same
             evidence.put(connection, brief.dictionary.id, "exemplars", provenance, made)
@@ -146,17 +146,22 @@ class Reader(NamedTuple):
 
 def read_contexts(subject: Subject, readers: Sequence[Reader], rows: Sequence[TextContext], length: int) -> None:
     """Take in contexts that are padded to one length: forward by forward, all of them at once at the end."""
-    shape = shape_for(length, tokens_per_forward(subject))
-    parts = [rows[start : start + shape.n_rows] for start in range(0, len(rows), shape.n_rows)]
-    batches = [subject.batch([row.ids for row in part], shape) for part in parts]
-    values = [subject.read_many(batch, [reader.dictionary.read_site for reader in readers]) for batch in batches]
+    sites = [reader.dictionary.read_site for reader in readers]
+
+    def read() -> tuple[list[Batch], list[dict[Site, torch.Tensor]]]:
+        shape = shape_for(length, tokens_per_forward(subject))
+        parts = [rows[start : start + shape.n_rows] for start in range(0, len(rows), shape.n_rows)]
+        batches = [subject.batch([row.ids for row in part], shape) for part in parts]
+        return batches, [subject.read_many(batch, sites) for batch in batches]
+
+    batches, values = subject.at_once.fit("tokens", length, read)
     tokens = [(batch.ids, batch.attention, batch.counted) for batch in batches]
     ids, attention, counted = (torch.cat(tensors)[: len(rows)] for tensors in zip(*tokens, strict=True))
     numbers = torch.tensor([row.number for row in rows], device=subject.device)
     halves = torch.tensor([row.split for row in rows], device=subject.device)
     batch = ContextBatch(ids, attention, counted, numbers, halves)
     for dictionary, exemplars in readers:
-        chunks = zip(*(dictionary.encode_chunks(sites[dictionary.read_site]) for sites in values), strict=True)
+        chunks = zip(*(dictionary.encode_chunks(of[dictionary.read_site]) for of in values), strict=True)
         joined = ((made[0][0], torch.cat([part for _, part in made])[: len(rows)]) for made in chunks)
         exemplars.add(batch, joined)
 
