@@ -13,6 +13,7 @@ from schema.release import release
 from schema.store import corpora, database, dictionaries, evidence
 from service.features import read_feature
 from tests.workers.house import SMALL, House, open_house
+from workers import recipes
 from workers.loading import load_subject
 from workers.memory import USUAL
 from workers.methods.calibration import prompt_batch
@@ -79,7 +80,7 @@ def test_every_kind_of_evidence_says_all_that_it_was_made_from(house: House) -> 
             assert document.pop("parameters") is not None
             assert document == {
                 "kind": kind,
-                "version": 1,
+                "version": recipes.VERSIONS[kind],
                 "glossarium": release(),
                 "torch": torch.__version__,
                 "transformers": transformers.__version__,
