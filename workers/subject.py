@@ -224,8 +224,7 @@ class Subject:
     @torch.no_grad()
     def hidden(self, batch: Batch, edit: Edit | None = None) -> Tensor:
         """Return hidden states (B, T, d_model) after the final norm, under an edit if there is one."""
-        with self._editing(edit, batch.n_rows):
-            return self._run(batch)
+        return self._hidden(batch, edit)
 
     @torch.no_grad()
     def resume(self, batch: Batch, residual: Tensor, layer: int, edit: Edit | None = None) -> Tensor:
@@ -235,14 +234,22 @@ class Subject:
         Raises:   UnknownSite if the edit's sites are below `layer`; ShapeMismatch if rows differ.
         Where the subject is not resumable the whole forward runs instead, with the same result.
         """
+        return self.resume_traced(batch, residual, layer, edit)
+
+    def resume_traced(self, batch: Batch, residual: Tensor, layer: int, edit: Edit | None = None) -> Tensor:
+        """Return what `resume` returns, to be differentiated with respect to the directions of the edit."""
         if residual.shape[:2] != batch.ids.shape:
             raise ShapeMismatch(f"residual={tuple(residual.shape[:2])}; the batch has {tuple(batch.ids.shape)}")
         self._check_passes(edit, layer)
         if not self.resumable:
-            return self.hidden(batch, edit)
+            return self._hidden(batch, edit)
         start = Tap(self.anatomy.stage(layer), "input")
         with skipping(self.anatomy.blocks[:layer]), writing(start, lambda _: residual):
-            return self.hidden(batch, edit)
+            return self._hidden(batch, edit)
+
+    def _hidden(self, batch: Batch, edit: Edit | None) -> Tensor:
+        with self._editing(edit, batch.n_rows):
+            return self._run(batch)
 
     @torch.no_grad()
     def norm_final(self, x: Tensor) -> Tensor:
