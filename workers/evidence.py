@@ -16,6 +16,7 @@ from schema.store import artifacts, evidence, features, jobs, run_features
 from schema.store.database import Connection
 from schema.store.run_features import Brief, RunFeature
 from workers import recipes
+from workers.changing import Scene, prepare_linear
 from workers.corpus import Context as TextContext
 from workers.corpus import Shard, contexts, open_corpus
 from workers.desk import read_brief, read_corpus
@@ -71,6 +72,8 @@ def merge_exemplars(context: Context) -> Outcome:
     for feature in absent:
         made[feature] = whole.record(feature, opened.subject.pieces)
         context.progress.advance()
+    if brief.spec.options.token_change == "linear":
+        prepare_linear(Scene(context, brief, corpus, opened))
     blob = open_blobs(context.settings).put(whole.to_bytes())
     seconds = time.monotonic() - started
     provenance = recipes.provenance("exemplars", brief, corpus, opened.subject.fingerprint, seconds)
