@@ -89,6 +89,12 @@ def test_the_jacobian_does_not_depend_on_how_many_rows_a_pass_makes(
     assert torch.allclose(again.jacobian, linear.jacobian, atol=1e-5)
 
 
+def test_a_subject_that_cannot_resume_has_the_same_jacobian(linear: Linear) -> None:
+    whole = tiny.build_subject(block_scale=0.2)
+    whole.resumable = False
+    assert torch.allclose(build(whole, SITE, make_contexts(whole)).jacobian, linear.jacobian, atol=1e-5)
+
+
 def test_lists_are_those_of_a_dense_product_and_suppressed_ones_mirror_them(subject: Subject, linear: Linear) -> None:
     directions = random_directions(subject.d_model)
     logits = directions @ linear.jacobian.T @ subject.unembedding.T

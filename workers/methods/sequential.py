@@ -32,12 +32,15 @@ N_CALM = 2
 
 
 class _Track(NamedTuple):
-    """What is known of one direction: its summed differences (2, n), its lists, and how many parts left them as good
-    as they were.
+    """What is known of one direction.
+
+    totals: (2, n) what its amplified and its suppressed run changed, summed over positions
+    lists:  of the two runs; none before the first part
+    n_calm: parts in a row that left the lists stable
     """
 
     totals: Tensor
-    lists: tuple[Lists, ...] = ()  # of the amplified and of the suppressed run
+    lists: tuple[Lists, ...] = ()
     n_calm: int = 0
 
 
