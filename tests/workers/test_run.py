@@ -73,7 +73,7 @@ def test_planted_features_are_recovered_described_and_scored(house: House) -> No
 
 @pytest.mark.parametrize("form", get_args(TokenChangeMethod))
 def test_every_form_of_token_change_finds_what_was_planted(house: House, form: TokenChangeMethod) -> None:
-    options = SMALL.model_copy(update={"token_change": form, "pool_size": 4})
+    options = SMALL.model_copy(update={"token_change": form, "pool_size": 4, "token_change_contexts": 16})
     run_id = house.submit(features="0-3", llm="none", methods=("lexical",), options=options)
     house.work()
     assert house.run(run_id).state == "done"
