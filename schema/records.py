@@ -108,6 +108,9 @@ Method = Literal[
 Evaluation = Literal["input", "output", "output_llm", "free"]
 """`output` is the embedding judge, `output_llm` the LLM judge, `free` the LLM-free feature and embedding scores."""
 
+TokenChangeMethod = Literal["exact", "sequential", "linear"]
+"""All contexts; contexts until the lists are stable; the mean Jacobian of the blocks above the site."""
+
 Selection = str
 
 
@@ -120,6 +123,7 @@ class RunOptions(Record):
     kl_targets: tuple[float, ...] = (0.25, 0.5)
     token_change_contexts: int = Field(32, ge=1, le=256)
     token_change_length: int = Field(32, ge=2, le=256)
+    token_change: TokenChangeMethod = "exact"
     n_steered_prompts: int = Field(3, ge=1, le=8)
     n_steered_tokens: int = Field(25, ge=1, le=200)
     judge_trials: int = Field(3, ge=0, le=10)
@@ -267,8 +271,24 @@ class VocabularyProjection(Record):
     centred: bool
 
 
+LEAST_OVERLAP = 0.5
+"""Of linear token change with the exact one: with less, most tokens that a describer saw would not be those that
+steering moves most."""
+
+
+class Agreement(Record):
+    """How far linear token change finds what the exact one finds, on a sample of the dictionary's features."""
+
+    overlap: float = Field(description="share of the entries of the four lists that both have")
+    cosine: float = Field(description="mean, between the changes of all logits less what they share")
+    n_features: int
+
+
 class TokenChange(Record):
-    """How next-token logits move when the feature is amplified or suppressed: signed, ranked."""
+    """How next-token logits move when the feature is amplified or suppressed: signed, ranked.
+
+    Only `sequential` counts contexts and positions feature by feature; for `linear` they are those of the Jacobian.
+    """
 
     amplified_raised: TokenList
     amplified_lowered: TokenList
@@ -278,6 +298,20 @@ class TokenChange(Record):
     strength_suppressed: float
     n_contexts: int
     n_positions: int
+    method: TokenChangeMethod
+    agreement: Agreement | None = Field(None, description="of `linear` with `exact`")
+
+    @property
+    def telling(self) -> bool:
+        """Return whether a describer may rely on the lists."""
+        return self.agreement is None or self.agreement.overlap >= LEAST_OVERLAP
+
+    @property
+    def origin(self) -> str:
+        """Return how the lists were found, for people to read."""
+        if self.agreement is None:
+            return f"{self.method}, {self.n_contexts} contexts"
+        return f"{self.method}, {self.agreement.overlap:.0%} of list entries as in the exact one"
 
 
 class CurvePoint(Record):

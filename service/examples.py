@@ -235,6 +235,7 @@ FEATURE: Example = {
         "strength_suppressed": -25.5,
         "n_contexts": 32,
         "n_positions": 1024,
+        "method": "exact",
     },
     "calibration": {
         "residual_norm": 55.2,

@@ -84,7 +84,7 @@ def feature(shown: Feature, *, n_exemplars: int = 8, n_tokens: int = 12) -> Grou
             "suppressed: raised": change.suppressed_raised,
             "suppressed: lowered": change.suppressed_lowered,
         }
-        parts.append(_token_lists("change of next-token logits under intervention", lists, n_tokens))
+        parts.append(_token_lists(f"change of next-token logits under intervention ({change.origin})", lists, n_tokens))
     if shown.calibration is not None:
         parts.append(_calibration(shown.calibration))
     if shown.steered_texts is not None:

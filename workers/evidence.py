@@ -19,6 +19,7 @@ from schema.store.database import Connection
 from schema.store.run_features import Brief, RunFeature
 from schema.subjects import Site
 from workers import recipes
+from workers.changing import Scene, prepare_linear
 from workers.corpus import Context as TextContext
 from workers.corpus import Shard, contexts, open_corpus
 from workers.desk import read_brief, read_corpus
@@ -76,6 +77,8 @@ def merge_exemplars(context: Context) -> Outcome:
         absent = evidence.missing(
             connection, brief.dictionary.id, "exemplars", recipe, [entry.feature for entry in chosen]
         )
+    if brief.spec.options.token_change == "linear":
+        prepare_linear(Scene(context, brief, corpus, opened))
     seconds = time.monotonic() - started
     fingerprint = opened.subject.fingerprint
     provenance = recipes.provenance("exemplars", brief, corpus, fingerprint, seconds, found.n_tokens)

@@ -13,7 +13,9 @@ VERSIONS: dict[str, int] = {
     "thresholds": 1,
     "exemplars": 2,
     "vocabulary": 1,
-    "token_change": 1,
+    "token_change": 2,
+    "jacobian": 1,
+    "agreement": 1,
     "calibration": 1,
     "steered_texts": 1,
 }
@@ -38,6 +40,22 @@ def partial(brief: Brief, corpus: str, shard: int, n_shards: int) -> str:
 def exemplars(brief: Brief, corpus: str) -> str:
     """Return the recipe of the exemplars of a dictionary on a corpus."""
     return evidence("exemplars", brief, corpus)
+
+
+def jacobian(brief: Brief, corpus: str) -> str:
+    """Return the recipe of the mean Jacobian of a write site; dictionaries of one site share it."""
+    spec = brief.dictionary.spec
+    place = {"subject": spec.subject, "revision": spec.revision, "site": spec.write_site or spec.read_site}
+    return digest(
+        {"kind": "jacobian", "version": VERSIONS["jacobian"], **place, **_change_contexts(brief.spec, corpus)}
+    )
+
+
+def agreement(brief: Brief, corpus: str) -> str:
+    """Return the recipe of the agreement of linear token change with the exact one."""
+    made_from = {"dictionary": brief.dictionary.digest, "jacobian": jacobian(brief, corpus)}
+    strengths = evidence("calibration", brief, corpus)
+    return digest({"kind": "agreement", "version": VERSIONS["agreement"], "strengths": strengths, **made_from})
 
 
 def evidence(kind: EvidenceKind, brief: Brief, corpus: str) -> str:
@@ -84,6 +102,13 @@ def _corpus(brief: Brief, corpus: str) -> dict[str, object]:
     }
 
 
+def _change_contexts(spec: RunSpec, corpus: str) -> dict[str, object]:
+    """Return what decides the contexts of token change."""
+    options = spec.options
+    sizes = {"contexts": options.token_change_contexts, "length": options.token_change_length}
+    return {"corpus": corpus, "seed": spec.seed, **sizes}
+
+
 def _parameters(kind: EvidenceKind, brief: Brief, corpus: str) -> dict[str, object]:
     spec: RunSpec = brief.spec
     options = spec.options
@@ -97,10 +122,9 @@ def _parameters(kind: EvidenceKind, brief: Brief, corpus: str) -> dict[str, obje
             return {"targets": options.kl_targets, "prompts": PROMPTS_VERSION}
         case "token_change":
             return {
-                "corpus": corpus,
-                "seed": spec.seed,
-                "contexts": options.token_change_contexts,
-                "length": options.token_change_length,
+                "form": options.token_change,
+                "linear": agreement(brief, corpus) if options.token_change == "linear" else None,
+                **_change_contexts(spec, corpus),
                 "strengths": evidence("calibration", brief, corpus),
             }
         case _:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -11,20 +10,16 @@ import torch
 from schema.records import AnyEvidence, Calibration, EvidenceKind
 from schema.store import evidence
 from workers import recipes
+from workers.changing import Scene, changed_tokens, strengths_of
 from workers.desk import Block, read_block
 from workers.engine import Context, Outcome
-from workers.ingest import sample_contexts
 from workers.methods.calibration import calibrate, prompt_batch
 from workers.methods.prompts_neutral import CALIBRATION, DESCRIBE, SCORE
 from workers.methods.steering import GenerationOptions, steer
-from workers.methods.token_change import token_change
 from workers.methods.vocabulary import Readout, mean_direction, nearest_neighbours, project_vocabulary
 from workers.opened import Opened, open_dictionary
-from workers.sources import corpus_path
-from workers.subject import Batch, Subject
 
 N_NEIGHBOURS = 10
-N_CHANGED_TOKENS = 10
 
 
 class Bench(NamedTuple):
@@ -44,17 +39,6 @@ class Made(NamedTuple):
 
     rows: Mapping[int, AnyEvidence]
     n_tokens: int
-
-
-class _Sample(NamedTuple):
-    """A sample of contexts, by all that decides it: the corpus is named by its digest as well as by its place."""
-
-    subject: Subject
-    path: str
-    corpus: str
-    n: int
-    length: int
-    seed: int
 
 
 def steer_block(context: Context) -> Outcome:
@@ -116,28 +100,11 @@ def _calibration(bench: Bench, features: list[int]) -> Made:
 
 
 def _token_change(bench: Bench, features: list[int]) -> Made:
-    subject, dictionary = bench.opened
-    spec = bench.block.brief.spec
-    strongest = max(spec.options.kl_targets)
+    scene = Scene(bench.context, bench.block.brief, bench.block.corpus, bench.opened)
     known = _calibrations(bench, features)
-    plus, minus = (torch.tensor([_alpha(known[feature], sign * strongest) for feature in features]) for sign in (1, -1))
-    sample = _Sample(
-        subject,
-        str(corpus_path(bench.context, bench.block.brief)),
-        bench.block.corpus,
-        spec.options.token_change_contexts,
-        spec.options.token_change_length + 1,  # the sink
-        spec.seed,
-    )
-    contexts = _draw(sample)
-    directions = bench.directions(features)
-    made = token_change(subject, directions, dictionary.write_site, plus, minus, contexts, k=N_CHANGED_TOKENS)
-    return Made(dict(zip(features, made, strict=True)), n_tokens=int(contexts.counted.sum()))
-
-
-def _alpha(calibration: Calibration, target: float) -> float:
-    """Return the strength at a target; where it was not reached, that of the strongest effect that was seen."""
-    return next(t.alpha for t in calibration.targets if t.target_kl_nats == target)
+    strengths = strengths_of(scene, [known[feature] for feature in features])
+    made = changed_tokens(scene, bench.directions(features), strengths)
+    return Made(dict(zip(features, made, strict=True)), max(one.n_positions for one in made))
 
 
 def _steered_texts(bench: Bench, features: list[int]) -> Made:
@@ -176,13 +143,6 @@ def _cosines(bench: Bench) -> dict[str, list[float]]:
         str(feature): [round(cosine, 4) for cosine in row]
         for feature, row in zip(bench.block.indices, rows, strict=True)
     }
-
-
-@lru_cache(maxsize=1)
-def _draw(sample: _Sample) -> Batch:
-    """Return a sample's contexts as a batch, drawn once for all blocks of a run that this process steers."""
-    rows = sample_contexts(Path(sample.path), sample.subject, sample.n, sample.length, sample.seed)
-    return sample.subject.batch(rows)
 
 
 @lru_cache(maxsize=1)

@@ -235,8 +235,7 @@ class Subject:
     @torch.no_grad()
     def hidden(self, batch: Batch, edit: Edit | None = None) -> Tensor:
         """Return hidden states (B, T, d_model) after the final norm, under an edit if there is one."""
-        with self._editing(edit, batch.n_rows):
-            return self._run(batch)
+        return self._hidden(batch, edit)
 
     @torch.no_grad()
     def resume(self, batch: Batch, residual: Tensor, layer: int, edit: Edit | None = None) -> Tensor:
@@ -246,13 +245,21 @@ class Subject:
         Raises:   UnknownSite if the edit's sites are below `layer`; ShapeMismatch if rows differ.
         Where the subject is not resumable the whole forward runs instead, with the same result.
         """
+        return self.resume_traced(batch, residual, layer, edit)
+
+    def resume_traced(self, batch: Batch, residual: Tensor, layer: int, edit: Edit | None = None) -> Tensor:
+        """Return what `resume` returns, to be differentiated with respect to the directions of the edit."""
         if residual.shape[:2] != batch.ids.shape:
             raise ShapeMismatch(f"residual={tuple(residual.shape[:2])}; the batch has {tuple(batch.ids.shape)}")
         self._check_passes(edit, layer)
         if not self.resumable:
-            return self.hidden(batch, edit)
+            return self._hidden(batch, edit)
         with skipping(self.anatomy.blocks[:layer]), writing(self.anatomy.entry(layer), lambda _: residual):
-            return self.hidden(batch, edit)
+            return self._hidden(batch, edit)
+
+    def _hidden(self, batch: Batch, edit: Edit | None) -> Tensor:
+        with self._editing(edit, batch.n_rows):
+            return self._run(batch)
 
     def norm_direction(self, x: Tensor) -> Tensor:
         """Return directions (…, d_model) after the final norm without its bias, float32: scale does not matter.
@@ -344,7 +351,7 @@ class Subject:
         out = cast(Any, self._model)(input_ids=batch.ids, use_cache=True)
         self._scale_head(out.logits.float(), self.hidden(batch))
         difference = _difference(self.unembed(self.hidden(batch)), out.logits.float())
-        if difference > self._rounding:
+        if not difference <= self._rounding:  # NaN too
             raise UnknownSubject(
                 f"subject={self.name!r}; logits must be its head's product with its last hidden state: they differ by "
                 f"{difference:.2g} of their scale, limit {self._rounding:.2g}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import acting, reading, storing
+from tests.benchmarks import acting, changing, reading, storing
 from tests.benchmarks.measure import Row
 
 RESULT = Path("build/bench.json")
@@ -17,7 +17,9 @@ _ALL: dict[str, Callable[[], Iterator[Row]]] = {
     "memory": reading.exemplar_memory,
     "many_features": reading.many_features,
     "vocabulary": acting.vocabulary,
-    "token_change": acting.change,
+    "token_change": changing.exact,
+    "sequential": changing.sequential,
+    "linear": changing.linear,
     "steering": acting.steering,
     "batches": acting.batches,
     "subsets": acting.subsets,

@@ -1,14 +1,13 @@
-"""The output side: vocabulary projection, token change, calibration with steered texts, batches of interventions."""
+"""The output side: vocabulary projection, calibration with steered texts, batches of interventions."""
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from schema.records import TokenChange
 from tests.benchmarks.measure import Row, at_most, faster, race
 from tests.benchmarks.setting import SITE, beginnings, opened, random_tensors
 from workers.dictionary import LoadedDictionary
@@ -16,20 +15,23 @@ from workers.methods.calibration import CURVE, TOLERANCE, calibrate, prompt_batc
 from workers.methods.interventions import mean_norm
 from workers.methods.prompts_neutral import CALIBRATION, DESCRIBE, SCORE
 from workers.methods.steering import GenerationOptions, sample_tokens, steer
-from workers.methods.token_change import token_change
 from workers.methods.vocabulary import Neighbours, Readout, normed_directions, project_vocabulary
-from workers.subject import Batch, Edit
+from workers.subject import Edit
 
 N = 64
 _FEATURES = list(range(N))
 _TARGETS = (0.25, -0.25, 0.5, -0.5)
-_K = 10
 _VOCABULARY_BLOCK = 1024  # features: the largest product of the plain side
 
 
 def directions(n: int = N) -> Tensor:
     """Return the directions of the first n features."""
     return opened().dictionary.directions(torch.arange(n))
+
+
+def added(direction: Tensor, alpha: float, n_rows: int) -> Edit:
+    """Return the edit that adds one direction in all rows."""
+    return Edit.add(SITE, direction.expand(n_rows, -1), torch.full((n_rows,), alpha))
 
 
 # ------------------------------------------------------------------------------------------------ vocabulary projection
@@ -54,52 +56,6 @@ def vocabulary() -> Iterator[Row]:
 
     seconds = race(ours, bare, rounds=5)
     yield faster("vocabulary projection", seconds, 0.70, "one dense product of the same size", len(everyone))
-
-
-# --------------------------------------------------------------------------------------------------------- token change
-
-
-def change() -> Iterator[Row]:
-    """Yield the speed of exact token change against one feature at a time, with the same lists."""
-    subject, _ = opened()
-    contexts = subject.batch(beginnings(32, 33))
-    strength = torch.full((N,), 0.3 * mean_norm(subject, SITE, contexts))
-    found: dict[str, list[TokenChange] | list[tuple[Tensor, Tensor]]] = {}
-
-    def ours() -> None:
-        found["ours"] = token_change(subject, directions(), SITE, strength, -strength, contexts, k=_K)
-
-    def plain() -> None:
-        found["plain"] = [_plain_change(contexts, w, float(a)) for w, a in zip(directions(), strength, strict=True)]
-
-    seconds = race(ours, plain, rounds=1)
-    same = _overlap(found["ours"], found["plain"])  # type: ignore[arg-type]
-    yield faster(f"token change, exact ({same:.0%} of list entries the same)", seconds, 3.3, "a plain loop", N)
-
-
-def _plain_change(contexts: Batch, direction: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Return mean changes of logits, amplified and suppressed, by three whole forwards with full logits."""
-    subject, _ = opened()
-    clean = subject.unembed(subject.hidden(contexts))[contexts.counted]
-    changed = []
-    for sign in (1, -1):
-        edit = _edit(direction, sign * alpha, contexts.n_rows)
-        changed.append((subject.unembed(subject.hidden(contexts, edit))[contexts.counted] - clean).mean(dim=0))
-    return changed[0], changed[1]
-
-
-def _edit(direction: Tensor, alpha: float, n_rows: int) -> Edit:
-    return Edit.add(SITE, direction.expand(n_rows, -1), torch.full((n_rows,), alpha))
-
-
-def _overlap(ours: Sequence[TokenChange], plain: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """Return the share of the tokens in our lists that the plain loop has among its strongest."""
-    hits = 0
-    for mine, (plus, minus) in zip(ours, plain, strict=True):
-        lists = (mine.amplified_raised, mine.amplified_lowered, mine.suppressed_raised, mine.suppressed_lowered)
-        for found, values in zip(lists, (plus, -plus, minus, -minus), strict=True):
-            hits += len(set(found.ids) & set(values.topk(_K).indices.tolist()))
-    return hits / (4 * _K * len(ours))
 
 
 # ----------------------------------------------------------------------------------------- calibration, steered texts
@@ -129,7 +85,7 @@ def _plain_steering(direction: Tensor) -> None:
     clean = torch.log_softmax(subject.unembed(subject.hidden(batch))[batch.counted], -1)
 
     def effect(r: float, sign: int) -> float:
-        hidden = subject.hidden(batch, _edit(direction, sign * r * scale, batch.n_rows))
+        hidden = subject.hidden(batch, added(direction, sign * r * scale, batch.n_rows))
         steered = torch.log_softmax(subject.unembed(hidden)[batch.counted], -1)
         return float((clean.exp() * (clean - steered)).sum(-1).mean())
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from schema.errors import GlossariumError
 from schema.packing import VERSION, pack, unpack
 from schema.records import (
+    Agreement,
     Calibration,
     CurvePoint,
     Exemplars,
@@ -87,6 +88,8 @@ records = st.one_of(
         strength_suppressed=NUMBERS,
         n_contexts=WHOLE,
         n_positions=WHOLE,
+        method=st.sampled_from(["exact", "sequential", "linear"]),
+        agreement=st.none() | st.builds(Agreement, overlap=NUMBERS, cosine=NUMBERS, n_features=WHOLE),
     ),
     st.builds(
         Calibration, residual_norm=NUMBERS, amplified=tuples(points), suppressed=tuples(points), targets=tuples(targets)

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from schema.records import (
+    Agreement,
     Calibration,
     CurvePoint,
     Description,
@@ -18,6 +19,7 @@ from schema.records import (
     SplitExemplars,
     Status,
     TargetReached,
+    TokenChange,
     TokenList,
     VocabularyProjection,
     Window,
@@ -100,6 +102,20 @@ def test_everything_that_is_known_is_shown(feature: Feature, shown: Shown) -> No
     text = shown(render.feature(feature))
     for piece in ("cities", "0.90", "+0.40", "[+0.30, +0.50]", "1.000%", "' France'", "▁█", "not reached", "combined"):
         assert piece in text, piece
+
+
+def test_token_change_says_how_it_was_found(feature: Feature, shown: Shown) -> None:
+    lists = dict.fromkeys(
+        ("amplified_raised", "amplified_lowered", "suppressed_raised", "suppressed_lowered"),
+        TokenList(ids=(5,) * 8, tokens=(" France",) * 8, values=(3.25,) * 8),
+    )
+    sizes = {"strength_amplified": 1.0, "strength_suppressed": -1.0, "n_contexts": 12, "n_positions": 384}
+    for form, agreement, said in (
+        ("sequential", None, "(sequential, 12 contexts)"),
+        ("linear", Agreement(overlap=0.35, cosine=0.86, n_features=16), "(linear, 35% of list entries as in the exact"),
+    ):
+        change = TokenChange.model_validate({**lists, **sizes, "method": form, "agreement": agreement})
+        assert said in shown(render.feature(feature.model_copy(update={"token_change": change})))
 
 
 def test_a_feature_without_anything_is_shown_too(feature: Feature, shown: Shown) -> None:

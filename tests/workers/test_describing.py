@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from prompts import Ask
 from schema.records import (
+    LEAST_OVERLAP,
+    Agreement,
     Calibration,
     Description,
     Exemplars,
@@ -96,6 +98,7 @@ CHANGE = TokenChange(
     strength_suppressed=-1.0,
     n_contexts=1,
     n_positions=1,
+    method="exact",
 )
 STEERED = SteeredTexts(
     describe=(
@@ -200,6 +203,20 @@ def test_a_method_without_its_evidence_says_why(method: Method, evidence: Eviden
     found = missing(method, evidence)
     assert found.status == status
     assert found.reason
+
+
+def linear(overlap: float) -> TokenChange:
+    agreement = Agreement(overlap=overlap, cosine=0.9, n_features=16)
+    return CHANGE.model_copy(update={"method": "linear", "agreement": agreement})
+
+
+def test_linear_token_change_is_shown_only_where_it_agrees_with_the_exact_one() -> None:
+    assert shown("token_change", Evidence(token_change=linear(LEAST_OVERLAP))) == shown("token_change")
+    low = Evidence(FIRING, VOCABULARY, linear(0.35))
+    found = missing("token_change", low)
+    assert found.status == Status.NOT_APPLICABLE
+    assert found.reason == "token change is too uncertain: linear, 35% of list entries as in the exact one"
+    assert shown("combined_tm", low) == shown("combined_tm", Evidence(FIRING))
 
 
 def test_what_follows_the_peaks_is_not_shown_beside_evidence_of_the_output() -> None:

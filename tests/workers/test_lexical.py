@@ -7,7 +7,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from schema.records import Exemplars, SplitExemplars, Status, TokenChange, TokenList, VocabularyProjection, Window
+from schema.records import (
+    Agreement,
+    Exemplars,
+    SplitExemplars,
+    Status,
+    TokenChange,
+    TokenList,
+    VocabularyProjection,
+    Window,
+)
 from tests.tiny import planted_features, tiny_corpus
 from workers.methods.describing import Composition, NotApplicable
 from workers.methods.lexical import lexical_description, log_odds, telling_tokens
@@ -60,6 +69,7 @@ def change(raised: TokenList, lowered: TokenList = NOTHING) -> TokenChange:
         strength_suppressed=-1.0,
         n_contexts=1,
         n_positions=1,
+        method="exact",
     )
 
 
@@ -129,6 +139,12 @@ def test_blank_tokens_are_named_and_line_breaks_count_once() -> None:
 def test_token_change_is_preferred_to_the_vocabulary() -> None:
     found = lexical_description(None, projection(tokens(("v", 1.0))), change(tokens(("t", 1.0))))
     assert text_of(found) == 'promotes "t"'
+
+
+def test_the_vocabulary_is_preferred_to_a_linear_token_change_that_disagrees_with_the_exact_one() -> None:
+    agreement = Agreement(overlap=0.35, cosine=0.9, n_features=16)
+    linear = change(tokens(("t", 1.0))).model_copy(update={"method": "linear", "agreement": agreement})
+    assert text_of(lexical_description(None, projection(tokens(("v", 1.0))), linear)) == 'promotes "v"'
 
 
 def test_the_tail_of_a_list_and_broken_tokens_do_not_tell() -> None:

@@ -2,16 +2,26 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from schema.records import Calibration, Exemplars, Status, SteeredTexts, TokenChange, VocabularyProjection
+from schema.records import (
+    Calibration,
+    Exemplars,
+    Status,
+    SteeredTexts,
+    TokenChange,
+    TokenChangeMethod,
+    VocabularyProjection,
+)
 from schema.stages import Stage
 from schema.store import database, jobs
 from schema.store.evidence import Stored
 from tests.llm_server import LLMServer
 from tests.tiny import planted_features
 from tests.workers.house import SMALL, House, open_house
+from workers.changing import N_COMPARED
 
 
 @pytest.fixture
@@ -59,6 +69,36 @@ def test_planted_features_are_recovered_described_and_scored(house: House) -> No
         assert label.input.success
         assert label.output is not None
         assert label.output.estimate is not None
+
+
+@pytest.mark.parametrize("form", get_args(TokenChangeMethod))
+def test_every_form_of_token_change_finds_what_was_planted(house: House, form: TokenChangeMethod) -> None:
+    options = SMALL.model_copy(update={"token_change": form, "pool_size": 4, "token_change_contexts": 16})
+    run_id = house.submit(features="0-3", llm="none", methods=("lexical",), options=options)
+    house.work()
+    assert house.run(run_id).state == "done"
+    for feature, planted in enumerate(planted_features()[:4]):
+        change = house.evidence(feature)["token_change"].record
+        assert isinstance(change, TokenChange)
+        assert change.method == form
+        assert {token.strip() for token in change.amplified_raised.tokens[:3]} == set(planted.promoted)
+        assert (change.agreement is not None) == (form == "linear")
+
+
+def test_what_linear_token_change_needs_is_made_once(house: House) -> None:
+    options = SMALL.model_copy(update={"token_change": "linear", "pool_size": 4})
+    for features in ("0-1", "2-3"):
+        run_id = house.submit(features=features, llm="none", methods=("lexical",), options=options)
+        before = house.query("SELECT recipe, sha256 FROM artifact ORDER BY 1")
+        house.work()
+        assert house.run(run_id).state == "done"
+    assert house.query("SELECT recipe, sha256 FROM artifact ORDER BY 1") == before
+    changes = [house.evidence(feature)["token_change"].record for feature in range(4)]
+    agreements = {change.agreement for change in changes if isinstance(change, TokenChange)}
+    assert len(agreements) == 1
+    agreement = agreements.pop()
+    assert agreement is not None
+    assert agreement.n_features == N_COMPARED
 
 
 def test_published_labels_succeed_on_both_sides_and_their_controls_do_not(house: House) -> None:

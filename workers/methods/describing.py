@@ -167,6 +167,8 @@ def _token_change(evidence: Evidence, sizes: Sizes) -> Section:
     change = evidence.token_change
     if change is None:
         return NotApplicable(Status.NOT_APPLICABLE, "no token change was measured")
+    if not change.telling:
+        return NotApplicable(Status.NOT_APPLICABLE, f"token change is too uncertain: {change.origin}")
     n = math.ceil(sizes.tokens / 2)  # a list of four
     return [
         {

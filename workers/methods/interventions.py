@@ -6,7 +6,7 @@ a batch: so what comes back for a vector does not depend on its neighbours, thei
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -81,12 +81,17 @@ def tokens_per_forward(subject: Subject) -> int:
     return subject.at_once.sizes.tokens
 
 
-def split_rows(subject: Subject, batch: Batch) -> list[Batch]:
-    """Return the rows of a batch in parts of one forward each; parts that count nothing are left out."""
-    size = max(1, tokens_per_forward(subject) // batch.ids.shape[1])
-    fields = (torch.split(x, size) for x in (batch.ids, batch.attention, batch.counted))
-    parts = [Batch(*part) for part in zip(*fields, strict=True)]
+def split_rows(subject: Subject, batch: Batch, most: int | None = None) -> list[Batch]:
+    """Return the rows of a batch in parts of one forward, or of `most` rows; parts that count nothing are left out."""
+    parts = in_forwards(subject, batch, most)
     return [part for part in parts if bool(part.counted.any())] or parts[:1]
+
+
+def in_forwards(subject: Subject, batch: Batch, most: int | None = None) -> list[Batch]:
+    """Return all rows of a batch in parts of one forward, or of `most` rows."""
+    size = most or max(1, tokens_per_forward(subject) // batch.ids.shape[1])
+    fields = (torch.split(x, size) for x in (batch.ids, batch.attention, batch.counted))
+    return [Batch(*part) for part in zip(*fields, strict=True)]
 
 
 def run_clean(subject: Subject, site: Site, batch: Batch) -> CleanRun:
@@ -104,16 +109,25 @@ def run_steered(clean: CleanRun, vectors: Tensor) -> Iterator[Steered]:
     vectors: (n, d) what is added: α · w. Zeros give the clean hidden states, computed in the same shape.
     """
     size = clean.vectors_per_forward
-    ids, attention, counted = (x.repeat(size, 1) for x in (clean.batch.ids, clean.batch.attention, clean.batch.counted))
-    batch, residual = Batch(ids, attention, counted), clean.residual.repeat(size, 1, 1)
-    n_contexts, n_positions = clean.batch.ids.shape
-    strengths = torch.ones(size * n_contexts, device=vectors.device)
+    tiled = tile(clean, size)
     for start in range(0, len(vectors), size):
         chunk = vectors[start : start + size]
         padded = torch.cat([chunk, chunk.new_zeros(size - len(chunk), chunk.shape[1])])
-        edit = Edit.add(clean.site, padded.repeat_interleave(n_contexts, 0), strengths)
-        hidden = clean.subject.resume(batch, residual, clean.layer, edit)
-        yield Steered(start, hidden.view(size, n_contexts, n_positions, -1)[: len(chunk)])
+        hidden = clean.subject.resume(tiled.batch, tiled.residual, tiled.layer, add_everywhere(tiled, padded))
+        yield Steered(start, hidden.view(size, *clean.batch.ids.shape, -1)[: len(chunk)])
+
+
+def tile(clean: CleanRun, n: int) -> CleanRun:
+    """Return the contexts n times over, for n interventions in one forward."""
+    ids, attention, counted = (x.repeat(n, 1) for x in (clean.batch.ids, clean.batch.attention, clean.batch.counted))
+    return replace(clean, batch=Batch(ids, attention, counted), residual=clean.residual.repeat(n, 1, 1))
+
+
+def add_everywhere(tiled: CleanRun, vectors: Tensor) -> Edit:
+    """Return the edit that adds one of the vectors (n, d) in each of the n repetitions of the contexts."""
+    n_rows = tiled.batch.n_rows
+    ones = torch.ones(n_rows, device=vectors.device)
+    return Edit.add(tiled.site, vectors.repeat_interleave(n_rows // len(vectors), 0), ones)
 
 
 def mean_norm(subject: Subject, site: Site, batch: Batch) -> float:

@@ -185,7 +185,7 @@ def _joined(left: str, right: str) -> bool:
 
 def _output(vocabulary: VocabularyProjection | None, token_change: TokenChange | None) -> tuple[list[str], list[str]]:
     """Return the promoted and the suppressed tokens that tell."""
-    if token_change is not None:
+    if token_change is not None and token_change.telling:
         raised, lowered = token_change.amplified_raised, token_change.amplified_lowered
     elif vocabulary is not None:
         raised, lowered = vocabulary.promoted, vocabulary.suppressed

@@ -6,22 +6,60 @@ state, so the mean is taken there and each feature costs one product with the un
 """
 
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from schema.errors import InvalidInput, ShapeMismatch
-from schema.records import TokenChange, TokenList
+from schema.records import Agreement, TokenChange, TokenChangeMethod, TokenList
 from schema.subjects import Site
 from workers.methods.interventions import CleanRun, check_directions, run_clean, run_steered, split_rows
+from workers.methods.vocabulary import Ranked, largest, smallest
 from workers.subject import Batch, Subject
 
 # How much of (positions, n_vocab) under a soft-cap, of (changes, n_vocab), and of the unembedding is held at once.
 _POSITIONS_AT_ONCE = 64
 _ROWS_AT_ONCE = 32
 _VOCABULARY_AT_ONCE = 32768
+
+
+class Steering(NamedTuple):
+    """Directions (n, d) and the strengths (n,) of their amplified and of their suppressed run, float32."""
+
+    directions: Tensor
+    plus: Tensor
+    minus: Tensor
+
+    @property
+    def vectors(self) -> Tensor:
+        """Return what is added (2n, d): amplified and suppressed by turns."""
+        signed = (strengths[:, None] * self.directions for strengths in (self.plus, self.minus))
+        return torch.stack(list(signed), 1).flatten(0, 1)
+
+
+class Lists(NamedTuple):
+    """The tokens that one run raised most and lowered most."""
+
+    raised: TokenList
+    lowered: TokenList
+
+
+def overlap(one: Lists, other: Lists) -> float:
+    """Return the share of the entries of two lists that the lists of another run have too; 1 where there is none."""
+    pairs = list(zip(one, other, strict=True))
+    n_entries = sum(max(len(a.ids), len(b.ids)) for a, b in pairs)
+    return sum(len(set(a.ids) & set(b.ids)) for a, b in pairs) / n_entries if n_entries else 1.0
+
+
+class Origin(NamedTuple):
+    """Positions that a change is a mean over, and how it was found."""
+
+    n_contexts: int
+    n_positions: int
+    method: TokenChangeMethod
+    agreement: Agreement | None = None
 
 
 def token_change(
@@ -43,32 +81,39 @@ def token_change(
     Source:          arXiv 2501.08319 section 3; we differ in the strength (theirs is ±10) and in that the lists are
                      signed (theirs rank absolute changes).
     """
+    steering = check_steering(subject, directions, strengths_plus, strengths_minus, k)
+    if not len(steering.directions):
+        return []
+
+    def ranked() -> list[Lists]:
+        clean = [run_clean(subject, site, part) for part in split_rows(subject, contexts)]
+        return [lists for rows in mean_changes(clean, steering.vectors) for lists in ranked_lists(subject, rows, k)]
+
+    lists = subject.at_once.fit("tokens", contexts.ids.shape[1], ranked)
+    origin = Origin(contexts.n_rows, int(contexts.counted.sum()), "exact")
+    return [record(steering, i, lists[2 * i : 2 * i + 2], origin) for i in range(len(steering.directions))]
+
+
+def check_steering(subject: Subject, directions: Tensor, plus: Tensor, minus: Tensor, k: int) -> Steering:
+    """Return what is to be added, on the subject's device. Raises InvalidInput, ShapeMismatch, NotFinite."""
     if not 1 <= k <= subject.n_vocab:
         raise InvalidInput(f"k={k}; must be 1..{subject.n_vocab}")
     wide = check_directions(subject, directions)
-    plus, minus = (_strengths(subject, s, len(wide)) for s in (strengths_plus, strengths_minus))
-    if not len(wide):
-        return []
-    vectors = torch.stack([plus[:, None] * wide, minus[:, None] * wide], 1).flatten(0, 1)
+    return Steering(wide, *(_strengths(subject, strengths, len(wide)) for strengths in (plus, minus)))
 
-    def ranked() -> list[tuple[TokenList, TokenList]]:
-        clean = [run_clean(subject, site, part) for part in split_rows(subject, contexts)]
-        return [lists for change in _changes(clean, vectors) for lists in _rank(subject, change, k)]
 
-    lists = subject.at_once.fit("tokens", contexts.ids.shape[1], ranked)
-    return [
-        TokenChange(
-            amplified_raised=lists[2 * i][0],
-            amplified_lowered=lists[2 * i][1],
-            suppressed_raised=lists[2 * i + 1][0],
-            suppressed_lowered=lists[2 * i + 1][1],
-            strength_amplified=float(plus[i]),
-            strength_suppressed=float(minus[i]),
-            n_contexts=contexts.n_rows,
-            n_positions=int(contexts.counted.sum()),
-        )
-        for i in range(len(wide))
-    ]
+def record(steering: Steering, i: int, lists: Sequence[Lists], origin: Origin) -> TokenChange:
+    """Return the record of direction i, from the lists of its amplified and of its suppressed run."""
+    amplified, suppressed = lists
+    return TokenChange(
+        amplified_raised=amplified.raised,
+        amplified_lowered=amplified.lowered,
+        suppressed_raised=suppressed.raised,
+        suppressed_lowered=suppressed.lowered,
+        strength_amplified=float(steering.plus[i]),
+        strength_suppressed=float(steering.minus[i]),
+        **origin._asdict(),
+    )
 
 
 def _strengths(subject: Subject, strengths: Tensor, n: int) -> Tensor:
@@ -77,13 +122,26 @@ def _strengths(subject: Subject, strengths: Tensor, n: int) -> Tensor:
     return strengths.to(subject.device, torch.float32)
 
 
-def _changes(clean: Sequence[CleanRun], vectors: Tensor) -> Iterator[Tensor]:
+def mean_changes(clean: Sequence[CleanRun], vectors: Tensor) -> Iterator[Tensor]:
     """Yield mean changes of logits (rows, n_vocab), float32, for the vectors (n, d) in order."""
+    totals = cast(Tensor, sum(total_differences(run, vectors) for run in clean))
+    yield from logit_changes(clean[0].subject, totals / sum(run.n_counted for run in clean))
+
+
+def total_differences(clean: CleanRun, vectors: Tensor) -> Tensor:
+    """Return what each vector (n, d) changes, summed over counted positions, float32.
+
+    Changes of final hidden states (n, d_model), or of logits (n, n_vocab) under a soft-cap.
+    """
     with_clean = torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
-    totals = sum(torch.cat(list(_total_outputs(run, with_clean))) for run in clean)
-    means = cast(Tensor, totals) / sum(run.n_counted for run in clean)
-    for rows in torch.split(means[1:] - means[:1], _ROWS_AT_ONCE):
-        yield rows if clean[0].subject.softcapped else _unembed_differences(clean[0].subject, rows)
+    totals = torch.cat(list(_total_outputs(clean, with_clean)))
+    return totals[1:] - totals[:1]
+
+
+def logit_changes(subject: Subject, differences: Tensor) -> Iterator[Tensor]:
+    """Yield changes of logits (rows, n_vocab) for differences as `total_differences` has them."""
+    for rows in torch.split(differences, _ROWS_AT_ONCE):
+        yield rows if subject.softcapped else _unembed_differences(subject, rows)
 
 
 def _total_outputs(clean: CleanRun, vectors: Tensor) -> Iterator[Tensor]:
@@ -112,17 +170,15 @@ def _unembed_differences(subject: Subject, differences: Tensor) -> Tensor:
     return torch.cat([padded @ block.float().T for block in blocks], 1)[: len(differences)]
 
 
-def _rank(subject: Subject, changes: Tensor, k: int) -> Iterator[tuple[TokenList, TokenList]]:
-    """Yield the raised and the lowered list of each row of changes (rows, n_vocab)."""
-    for row in changes:
-        yield _strongest(subject, row, k, 1.0), _strongest(subject, row, k, -1.0)
+def ranked_lists(subject: Subject, changes: Tensor, k: int) -> Iterator[Lists]:
+    """Yield the k tokens that rose and that fell most in each row of changes (n, n_vocab); ties by lower id."""
+    sides = zip(token_lists(subject, largest(changes, k)), token_lists(subject, smallest(changes, k)), strict=True)
+    return (Lists(raised, lowered) for raised, lowered in sides)
 
 
-def _strongest(subject: Subject, changes: Tensor, k: int, sign: float) -> TokenList:
-    """Return the k tokens that rose (sign 1) or fell (-1) most; ties by lower id."""
-    signed = changes * sign
-    # All ties at the k-th place are candidates; nonzero() gives them by id, and the sort is stable.
-    ids = ((signed >= signed.topk(k).values[-1]) & (changes != 0.0)).nonzero().flatten()
-    ids = ids[signed[ids].argsort(descending=True, stable=True)][:k]
-    found = ids.tolist()
-    return TokenList(ids=tuple(found), tokens=subject.token_strings(found), values=tuple(changes[ids].tolist()))
+def token_lists(subject: Subject, ranked: Ranked) -> Iterator[TokenList]:
+    """Yield the lists of ranked changes (n, k), without tokens that did not change."""
+    for ids, values in zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True):
+        changed = [(token, value) for token, value in zip(ids, values, strict=True) if value]
+        found = tuple(token for token, _ in changed)
+        yield TokenList(ids=found, tokens=subject.token_strings(found), values=tuple(value for _, value in changed))

@@ -84,7 +84,7 @@ def project_vocabulary(
 def _projections(
     hidden: Tensor, near: Iterator[tuple[_NeighbourLists, float]], readout: Readout, k: int
 ) -> Iterator[VocabularyProjection]:
-    for logits in _products(hidden, readout.unembedding.float()):
+    for logits in products(hidden, readout.unembedding.float()):
         promoted, suppressed = largest(logits, k), smallest(logits, k)
         for up, down in zip(_token_lists(promoted, readout), _token_lists(suppressed, readout), strict=True):
             (ids, cosines), length = next(near)
@@ -208,7 +208,7 @@ def _lengths(directions: Tensor) -> Tensor:
     return lengths
 
 
-def _products(rows: Tensor, matrix: Tensor) -> Iterator[Tensor]:
+def products(rows: Tensor, matrix: Tensor) -> Iterator[Tensor]:
     """Yield rows @ matrix.T in blocks of rows, each where the one before was: fresh memory costs time."""
     made = rows.new_empty(0)
     for block in _blocks(len(rows), len(matrix)):
