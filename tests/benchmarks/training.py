@@ -14,14 +14,15 @@ from schema.records import DictionarySpec, Encoder
 from schema.settings import load_settings
 from schema.subjects import BUNDLED
 from tests.benchmarks.setting import corpus
-from tests.benchmarks.storing import evidence
+from tests.benchmarks.storing import acting_of, exemplars_of
 from tests.dev_data import VARIABLE, dev_data
 from workers.dictionary import firing_thresholds, load_dictionary
 from workers.loading import load_subject
 from workers.opened import Opened
 
-_LAYERS = (8, 20)
-_TOKENS, _FEATURES = 30_000, 24  # a layer
+_LAYER, _TOKENS, _N = 8, 30_000, 96
+_STEERED = (5, 305, 605, 905, 1205, 77, 401, 909)
+_WEIGHT = 12  # of the small kinds, or exemplars fill the dictionary by themselves
 _BYTES = 112_640
 _FILE = Path(__file__).parents[2] / "schema" / "data" / f"packing.v{VERSION}.zdict"
 
@@ -30,8 +31,10 @@ def main() -> None:
     """Train the dictionary and write it."""
     if dev_data() is not None:
         raise SystemExit(f"{VARIABLE} is set; the dictionary is trained on the bundled corpus alone")
-    found = [evidence(neurons(layer), _TOKENS, _FEATURES) for layer in _LAYERS]
-    bodies = [body_of(record) for kinds in found for records in kinds.values() for record in records]
+    of = neurons(_LAYER)
+    exemplars = [body_of(record) for record in exemplars_of(of, _TOKENS, _N).exemplars]
+    small = [body_of(record) for records in acting_of(of, _STEERED).values() for record in records]
+    bodies = exemplars + _WEIGHT * small
     _FILE.write_bytes(zstandard.train_dictionary(_BYTES, bodies, level=19).as_bytes())
 
 
