@@ -12,16 +12,17 @@ import zstandard
 from schema.packing import VERSION, body_of
 from schema.records import DictionarySpec, Encoder
 from schema.settings import load_settings
-from schema.subjects import BUNDLED
+from schema.subjects import BUNDLED, Site
 from tests.benchmarks.setting import corpus
-from tests.benchmarks.storing import evidence
+from tests.benchmarks.storing import acting_of, exemplars_of
 from tests.dev_data import VARIABLE, dev_data
 from workers.dictionary import firing_thresholds, load_dictionary
 from workers.loading import load_subject
 from workers.opened import Opened
 
-_LAYERS = (8, 20)
-_TOKENS, _FEATURES = 30_000, 24  # a layer
+_LAYER, _TOKENS, _N = 8, 30_000, 96
+_STEERED = (5, 305, 605, 905, 1205, 77, 401, 909)
+_WEIGHT = 12  # of the small kinds, or exemplars fill the dictionary by themselves
 _BYTES = 112_640
 _FILE = Path(__file__).parents[2] / "schema" / "data" / f"packing.v{VERSION}.zdict"
 
@@ -30,15 +31,18 @@ def main() -> None:
     """Train the dictionary and write it."""
     if dev_data() is not None:
         raise SystemExit(f"{VARIABLE} is set; the dictionary is trained on the bundled corpus alone")
-    found = [evidence(neurons(layer), _TOKENS, _FEATURES) for layer in _LAYERS]
-    bodies = [body_of(record) for kinds in found for records in kinds.values() for record in records]
+    of = neurons(_LAYER)
+    exemplars = [body_of(record) for record in exemplars_of(of, _TOKENS, _N).exemplars]
+    small = [body_of(record) for records in acting_of(of, _STEERED).values() for record in records]
+    bodies = exemplars + _WEIGHT * small
     _FILE.write_bytes(zstandard.train_dictionary(_BYTES, bodies, level=19).as_bytes())
 
 
 def neurons(layer: int) -> Opened:
     """Return the neurons of a layer, with their thresholds on the beginning of the corpus."""
     subject = load_subject(BUNDLED, None, load_settings())
-    site, n_features = f"mlp_hidden.{layer}", subject.facts.d_mlp
+    site = f"mlp_hidden.{layer}"
+    n_features = subject.width(Site.parse(site))
     spec = DictionarySpec(
         name="neurons", subject=BUNDLED, read_site=site, encoder=Encoder(kind="neurons"), n_features=n_features
     )

@@ -78,7 +78,8 @@ def test_where_blocks_do_nothing_the_jacobian_is_that_of_the_norm() -> None:
     for x in subject.residual_in(contexts, 0)[0, 1:].double():  # the embeddings of the two counted words
         scale = (x.square().mean() + 1e-6).sqrt()
         expected += (torch.eye(len(x)) / scale - torch.outer(x, x) / (len(x) * scale**3)) / 2
-    assert torch.allclose(found.jacobian.double(), subject.final_norm_gain.double()[:, None] * expected, atol=1e-5)
+    gain = subject.anatomy.gain(subject.anatomy.final_norm).double()
+    assert torch.allclose(found.jacobian.double(), gain[:, None] * expected, atol=1e-5)
 
 
 def test_the_jacobian_does_not_depend_on_how_many_rows_a_pass_makes(
