@@ -44,13 +44,14 @@ _N_NEIGHBOURS = 5  # whose firing makes a silent context a hard negative
 
 def collect_exemplars(context: Context) -> Outcome:
     """Return the partial exemplars of one corpus shard, as a blob; nothing where the whole is known already."""
+    started = time.monotonic()
     brief, corpus = read_brief(context), read_corpus(context)
-    n_shards = _n_shards(context)
+    n_shards = len(_shards(context))
     recipe = recipes.partial(brief, corpus, context.job.shard, n_shards)
     with context.transaction() as connection:
         known = artifacts.get(connection, recipes.exemplars(brief, corpus)) or artifacts.get(connection, recipe)
     if known is not None:
-        return Outcome(lambda connection: None, {"recipe": recipe})
+        return Outcome(lambda connection: None, {})
     opened = open_dictionary(context, brief, corpus)
     reader = Reader(opened.dictionary, _empty(opened, brief))
     documents = open_corpus(corpus_path(context, brief), Shard(context.job.shard, n_shards))
@@ -61,7 +62,8 @@ def collect_exemplars(context: Context) -> Outcome:
         context.progress.advance()
     blob = open_blobs(context.settings).put_stream(frames(reader.exemplars.blocks()), _NO_LIMIT)
     context.progress.advance(1)
-    return Outcome(lambda connection: artifacts.put(connection, recipe, *blob), {"recipe": recipe})
+    spent = {"seconds": time.monotonic() - started, "tokens_per_forward": tokens_per_forward(opened.subject)}
+    return Outcome(lambda connection: artifacts.put(connection, recipe, *blob), spent)
 
 
 def merge_exemplars(context: Context) -> Outcome:
@@ -79,8 +81,10 @@ def merge_exemplars(context: Context) -> Outcome:
         )
     if brief.spec.options.token_change == "linear":
         prepare_linear(Scene(context, brief, corpus, opened))
-    seconds = time.monotonic() - started
+    spent = [shard.result for shard in _shards(context) if shard.result]  # none for what was known before
+    seconds = time.monotonic() - started + sum(shard["seconds"] for shard in spent)
     fingerprint = opened.subject.fingerprint
+    fingerprint |= {"tokens_per_forward": min(shard["tokens_per_forward"] for shard in spent)} if spent else {}
     provenance = recipes.provenance("exemplars", brief, corpus, fingerprint, seconds, found.n_tokens)
     for made in _records(context, blob.sha256, sorted(absent), opened.subject.pieces):
         with context.transaction() as connection:  # at once, as they are many; written again they are the same
@@ -127,9 +131,9 @@ def choose_features(brief: Brief, alive: torch.Tensor) -> list[RunFeature]:
     ]
 
 
-def _n_shards(context: Context) -> int:
+def _shards(context: Context) -> list[jobs.Finished]:
     with context.transaction() as connection:
-        return len(jobs.results(connection, context.job.run_id, Stage.EXEMPLARS))
+        return jobs.results(connection, context.job.run_id, Stage.EXEMPLARS)
 
 
 def _empty(opened: Opened, brief: Brief) -> ExemplarAccumulator:
@@ -179,7 +183,7 @@ class _Summary(NamedTuple):
 
 def _merged(context: Context, brief: Brief, corpus: str) -> BlobRef:
     """Return the exemplars of the whole corpus: a blob of an earlier run, or merged of this run's shards."""
-    blobs, n_shards = open_blobs(context.settings), _n_shards(context)
+    blobs, n_shards = open_blobs(context.settings), len(_shards(context))
     with context.transaction() as connection:
         whole = artifacts.get(connection, recipes.exemplars(brief, corpus))
         parts = [recipes.partial(brief, corpus, shard, n_shards) for shard in range(n_shards)]

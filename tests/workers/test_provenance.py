@@ -99,6 +99,15 @@ def test_every_kind_of_evidence_says_all_that_it_was_made_from(house: House) -> 
             }
 
 
+def test_seconds_of_exemplars_are_those_of_all_shards_and_of_the_merge(house: House) -> None:
+    (read,), (merged,) = (
+        house.query(f"SELECT sum(seconds)::float8 FROM job WHERE stage = '{stage}'")[0]
+        for stage in ("exemplars", "merge")
+    )
+    told = documents(house, 0)["exemplars"]["seconds"]
+    assert 0.5 * read < told < read + merged
+
+
 def test_parameters_are_those_of_the_kind(house: House) -> None:
     told = {kind: document["parameters"] for kind, document in documents(house, 0).items()}
     assert told["exemplars"]["k"] == SMALL.k_exemplars
