@@ -1,10 +1,11 @@
 """The input side: the exemplar pass, and its memory."""
 
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -61,30 +62,43 @@ def collect(accumulator: ExemplarAccumulator, of: Opened, grouped: Iterable[Grou
 
 def exemplar_memory() -> Iterator[Row]:
     """Yield the peak memory of a pass over 8 times the tokens, each in a process of its own."""
-    short, long = (_peak_bytes(n_tokens) for n_tokens in (_SHORT, _LONG))
+    short, long = (_memory(n_tokens).peak for n_tokens in (_SHORT, _LONG))
     against = f"itself on {_SHORT:,} tokens instead of {_LONG:,}"
     yield at_most("exemplar pass, peak memory", long / 2**20, short / 2**20, 1.05, "MiB", against)
 
 
 def many_features() -> Iterator[Row]:
     """Yield the peak memory of a pass over 65,536 features, beyond the subject and the weights, against 1.5 GiB."""
-    peak, held = (_peak_bytes(n_tokens, _MANY) for n_tokens in (_SHORT, 0))
+    used = _memory(_SHORT, _MANY)
     name = f"exemplar pass, {_MANY:,} features, beyond subject and weights"
-    yield at_most(name, (peak - held) / _GIB, 1.5, 1.0, "GiB", "1.5 GiB")
+    yield at_most(name, (used.peak - used.held) / _GIB, 1.5, 1.0, "GiB", "1.5 GiB")
 
 
-def _peak_bytes(n_tokens: int, n_features: int | None = None) -> int:
+class _Memory(NamedTuple):
+    """Bytes that a process held before a pass, and at most during it."""
+
+    held: int
+    peak: int
+
+
+def _memory(n_tokens: int, n_features: int | None = None) -> _Memory:
     argv = [sys.executable, "-m", "tests.benchmarks.reading", str(n_tokens), *([str(n_features)] if n_features else [])]
-    return int(subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()[-1])
+    printed = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    return _Memory(*map(int, printed.split()))
 
 
 def _in_a_process_of_its_own(n_tokens: int, n_features: int | None = None) -> None:
-    """Print the peak memory of a pass, in bytes; without tokens that of the subject and the weights."""
+    """Print what is held when a pass begins, and its peak, in bytes."""
     of = random_dictionary(n_features) if n_features else opened()
-    if n_tokens:
-        accumulator = empty(of)
-        collect(accumulator, of, groups(n_tokens))  # streamed as in a worker: the corpus itself is not what grows
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)  # noqa: T201
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is held: loading may have taken more
+    held = _status("VmRSS")
+    collect(empty(of), of, groups(n_tokens))  # streamed as in a worker: the corpus itself is not what grows
+    print(held, _status("VmHWM"))  # noqa: T201
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 if __name__ == "__main__":
