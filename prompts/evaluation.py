@@ -20,7 +20,6 @@ def ask_for_choice(sets: Sequence[Sequence[str]], description: str, secret: byte
 
     sets:  three sets in the order A, B, C; whoever asks has shuffled them.
     """
-    a, b, c = ([" ".join(text.split()) for text in texts] for texts in sets)
-    prompt = load_prompt("judge/output.v1")
-    quoted = {"a": quote([a], secret), "b": quote([b], secret), "c": quote([c], secret)}
-    return Ask(prompt, prompt.messages(**quoted, description=quote([description], secret)))
+    named = [{name: [" ".join(text.split()) for text in texts]} for name, texts in zip("ABC", sets, strict=True)]
+    prompt = load_prompt("judge/output.v2")
+    return Ask(prompt, prompt.messages(sets=quote(named, secret), description=quote([description], secret)))

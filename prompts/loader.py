@@ -1,6 +1,6 @@
 """Prompt files: versioned Markdown, read once, rendered by plain substitution.
 
-A file's id is its path without the suffix (`describe/vocabulary.v1`). A published version is never edited: labels carry
+A file's id is its path without the suffix (`describe/feature.v1`). A published version is never edited: labels carry
 its id and sha256. Sections are headings of the first level:
 
     # system              what all calls share
@@ -63,9 +63,9 @@ class Ask(NamedTuple):
 
 @cache
 def load_prompt(id: str) -> Prompt:
-    """Return the prompt of an id such as `describe/vocabulary.v1`; NotFound if there is none."""
+    """Return the prompt of an id such as `describe/feature.v1`; NotFound if there is none."""
     if not re.fullmatch(r"[a-z_]+/[a-z_]+\.v\d+", id):
-        raise NotFound(f"prompt {id!r}: an id looks like describe/vocabulary.v1")
+        raise NotFound(f"prompt {id!r}: an id looks like describe/feature.v1")
     file = files("prompts").joinpath(f"{id}.md")
     if not file.is_file():
         raise NotFound(f"prompt {id!r}: no such file in prompts/")

@@ -21,6 +21,7 @@ PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
                 "survivors": 2,
                 "n_sentences": 3,
                 "n_steered_prompts": 2,
+                "n_steered_tokens": 20,
                 "token_change_contexts": 16,
                 "exemplars_in_prompt": 4,
                 "tokens_in_prompt": 10,

@@ -253,7 +253,7 @@ FEATURE: Example = {
             "text": LABEL["text"],
             "trigger": "names of rivers",
             "effect": "text about boats and bridges",
-            "prompt_id": "describe/combined.v1",
+            "prompt_id": "describe/feature.v1",
             "model": "smollm2-135m-instruct",
             "parameters": {"temperature": 0.0},
             "prompt_tokens": 611,

@@ -129,19 +129,19 @@ def describe(user: str) -> dict[str, str]:
     lines = [line for block in _blocks(user) for line in block]
     marked = [m for line in lines if isinstance(line, list) for m in re.findall(r"<<(.*?)>>", line[1])]
     objects = [line for line in lines if isinstance(line, dict)]
-    promoted = [t for o in objects for key in ("more likely", "strengthened, rose") for t in o.get(key, [])]
+    promoted = [t for o in objects for key in ("rise", "strengthened, rise") for t in o.get(key, [])]
     normal = {w for o in objects for w in words(o.get("normal", ""))}
     steered = [w for o in objects for w in words(o.get("strengthened", "")) if w not in normal]
     trigger, effect = _most(words(" ".join(marked))), _first(words(" ".join(promoted))) or _most(steered)
     if not trigger and not effect:
-        return {"trigger": "", "effect": "", "summary": "No clear pattern."}
-    return {"trigger": _quoted(trigger), "effect": _quoted(effect), "summary": _summary(trigger, effect)}
+        return {"trigger": "No clear pattern.", "effect": "no clear pattern"}
+    return {"trigger": _quoted(trigger), "effect": _quoted(effect)}
 
 
 def write(user: str, rest: str, n: int) -> dict[str, list[str]]:
     """Return sentences with the description's trigger words, and sentences of words that it does not hold."""
     description = str(_blocks(user)[0][0])
-    trigger, _, effect = description.partition("; then ")
+    trigger, effect = (*re.split(r"; (?:then )?promotes ", description, maxsplit=1), "")[:2]
     wanted = re.findall(r'"([^"]+)"', trigger) or re.findall(r'"([^"]+)"', effect) or list(words(description)) or ["it"]
     others = [w for w in dict.fromkeys(words(rest)) if w not in set(words(description))][:N_NEUTRAL_WORDS]
     return {
@@ -152,9 +152,9 @@ def write(user: str, rest: str, n: int) -> dict[str, list[str]]:
 
 def judge(user: str) -> dict[str, str]:
     """Return the set that holds most of the description's words; ties go to the first."""
-    *sets, description = _blocks(user)
-    wanted = set(words(str(description[0])))
-    counts = [sum(word in wanted for word in words(" ".join(map(str, texts[0])))) for texts in sets]
+    sets, (description,) = _blocks(user)
+    wanted = set(words(str(description)))
+    counts = [sum(word in wanted for texts in named.values() for word in words(" ".join(texts))) for named in sets]
     best = max(range(len(sets)), key=lambda i: counts[i])
     return {"reason": f"It holds {counts[best]} of the words.", "choice": "ABC"[best]}
 
@@ -189,11 +189,6 @@ def _most(found: list[str], n: int = 4) -> list[str]:
 
 def _quoted(found: list[str]) -> str:
     return ", ".join(f'"{word}"' for word in found)[:160]
-
-
-def _summary(trigger: list[str], effect: list[str]) -> str:
-    fires = f"fires on {_quoted(trigger)}" if trigger else "fires on an unknown trigger"
-    return (f"{fires}; then promotes {_quoted(effect)}" if effect else fires)[:240]
 
 
 # ------------------------------------------------------------------------------------------------------------ HTTP

@@ -23,11 +23,11 @@ from workers.calls import together
 from workers.desk import Block, read_block
 from workers.engine import Context, Outcome
 from workers.llm import Completion, LLMProfile, complete, profile
-from workers.methods.describing import Composition, Evidence, NotApplicable, concatenate, messages_for
+from workers.methods.describing import Composition, Evidence, NotApplicable, compose, concatenate, messages_for
 from workers.methods.lexical import lexical_description
 from workers.parse import DescriptionReply, shortened
 
-_VERSION = 1
+_VERSION = 2
 _ALL_BUT_TEXTS: tuple[EvidenceKind, ...] = ("exemplars", "vocabulary", "token_change")
 _EVIDENCE_OF: dict[Method, tuple[EvidenceKind, ...]] = {
     "max_activating": ("exemplars",),
@@ -182,7 +182,7 @@ def _from_completion(
         feature=feature,
         method=method,
         status=status,
-        text=answer.summary if answer and status == Status.OK else None,
+        text=compose(answer.trigger, answer.effect) if answer and status == Status.OK else None,
         trigger=answer.trigger if answer else None,
         effect=answer.effect if answer else None,
         reason=completion.reason,

@@ -98,26 +98,32 @@ class Reply(BaseModel):
         return {**schema, "additionalProperties": False}
 
 
+def _facet(text: str) -> str:
+    """Return what a describer says of one side of a feature; nothing where it says that there is no pattern."""
+    said = _declared(text)
+    return "" if _NO_PATTERN.search(said) else said
+
+
+Facet = Annotated[str, Field(max_length=240, json_schema_extra={"maxLength": 80}), AfterValidator(_facet)]
+
+
 class DescriptionReply(Reply):
-    """What a describer says of a feature."""
+    """What a describer says of a feature: tokens, then what they have in common; see `describing.compose`."""
 
     name: ClassVar[str] = "description"
-    trigger: Annotated[str, AfterValidator(_declared)] = Field(max_length=240, json_schema_extra={"maxLength": 60})
-    effect: Annotated[str, AfterValidator(_declared)] = Field(max_length=240, json_schema_extra={"maxLength": 60})
-    summary: Annotated[str, AfterValidator(_declared)] = Field(
-        min_length=1, max_length=360, json_schema_extra={"maxLength": 100}
-    )
+    trigger: Facet
+    effect: Facet
 
     @property
     def status(self) -> Status:
-        """Return `no_pattern` where the describer said so, else `ok`."""
-        silent = not self.trigger and not self.effect
-        return Status.NO_PATTERN if silent or _NO_PATTERN.search(self.summary) else Status.OK
+        """Return `no_pattern` where the describer found none in either facet, else `ok`."""
+        return Status.OK if self.trigger or self.effect else Status.NO_PATTERN
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if not any(character.isalnum() for character in self.summary):
-            raise ValueError("summary holds no word")
+        both = self.trigger + self.effect
+        if both and not any(character.isalnum() for character in both):
+            raise ValueError("holds no word")
         return self
 
 

@@ -60,11 +60,11 @@ def test_sha256_is_of_the_whole_file() -> None:
     assert _parse("x/y.v1", FILE).sha256 != _parse("x/y.v1", FILE + "\n").sha256
 
 
-@pytest.mark.parametrize("id", ["describe/nothing.v1", "../secrets", "describe/vocabulary", "judge/output.v1.md"])
+@pytest.mark.parametrize("id", ["describe/nothing.v1", "../secrets", "describe/feature", "judge/output.v2.md"])
 def test_an_id_that_is_no_prompt_is_not_found(id: str) -> None:
     with pytest.raises(NotFound, match="prompt"):
         load_prompt(id)
 
 
 def test_a_prompt_is_read_once() -> None:
-    assert load_prompt("describe/vocabulary.v1") is load_prompt("describe/vocabulary.v1")
+    assert load_prompt("describe/feature.v1") is load_prompt("describe/feature.v1")

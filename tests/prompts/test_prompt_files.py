@@ -15,15 +15,11 @@ ASKING = [id for id in IDS if id.split("/")[0] in ANSWERS]
 SECRET = b"secret"
 
 
-def test_every_method_and_both_evaluations_have_a_prompt() -> None:
+def test_describers_and_both_evaluations_have_a_prompt() -> None:
     assert {
-        "describe/max_activating.v1",
-        "describe/vocabulary.v1",
-        "describe/token_change.v1",
-        "describe/steered_texts.v1",
-        "describe/combined.v1",
+        "describe/feature.v1",
         "write/sentences.v1",
-        "judge/output.v1",
+        "judge/output.v2",
         "repair/reply.v1",
     } <= set(IDS)
 

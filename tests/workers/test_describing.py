@@ -34,6 +34,7 @@ from workers.methods.describing import (
     Composition,
     Evidence,
     NotApplicable,
+    compose,
     concatenate,
     marked,
     messages_for,
@@ -45,6 +46,16 @@ from workers.methods.describing import (
 from workers.parse import DescriptionReply, parse_reply
 
 SECRET = b"secret"
+LLM_METHODS: tuple[Method, ...] = (
+    "max_activating",
+    "vocabulary",
+    "token_change",
+    "steered_texts",
+    "combined_vm",
+    "combined_tm",
+    "combined_vt",
+    "combined",
+)
 OPTIONS = RunOptions(exemplars_in_prompt=4, tokens_in_prompt=4)
 
 
@@ -142,14 +153,14 @@ def test_exemplars_are_shown_strongest_first_with_strength_and_marks() -> None:
 
 def test_vocabulary_shows_different_readable_tokens_and_half_as_many_suppressed_ones() -> None:
     assert shown("vocabulary") == [
-        {"more likely": ["France", "city", "river", "Seine"], "less likely": ["soup", "ish"]},
+        {"rise": ["France", "city", "river", "Seine"], "fall": ["soup", "ish"]},
     ]
 
 
 def test_token_change_shows_all_four_lists() -> None:
     assert shown("token_change") == [
-        {"weakened, fell": ["tower"], "weakened, rose": ["salt"]},
-        {"strengthened, fell": ["soup"], "strengthened, rose": ["Eiffel", "tower"]},
+        {"weakened, fall": ["tower"], "weakened, rise": ["salt"]},
+        {"strengthened, fall": ["soup"], "strengthened, rise": ["Eiffel", "tower"]},
     ]
 
 
@@ -179,7 +190,7 @@ def test_targets_that_were_not_reached_are_not_shown() -> None:
 )
 def test_combined_methods_show_their_kinds_of_evidence(method: Method, kinds: str) -> None:
     lines = [str(line) for line in shown(method)]
-    found = {"e": "<<London>>", "v": "more likely", "t": "weakened, rose"}
+    found = {"e": "<<London>>", "v": "'rise'", "t": "weakened, rise"}
     assert "".join(kind for kind, sign in found.items() if any(sign in line for line in lines)) == kinds
 
 
@@ -225,10 +236,10 @@ def test_what_follows_the_peaks_is_not_shown_beside_evidence_of_the_output() -> 
 
 def test_a_dead_feature_is_described_from_its_output_alone() -> None:
     lines = shown("combined", Evidence(DEAD, VOCABULARY, CHANGE))
-    assert [next(iter(line)) for line in lines] == ["less likely", "weakened, fell", "strengthened, fell"]
+    assert [next(iter(line)) for line in lines] == ["fall", "weakened, fall", "strengthened, fall"]
     ask = messages_for("combined", Evidence(DEAD, VOCABULARY, CHANGE), OPTIONS, SECRET)
     assert isinstance(ask, Ask)
-    assert "Texts where it fires" not in ask.messages[-1]["content"]
+    assert "Where it fires" not in ask.messages[-1]["content"]
 
 
 # ----------------------------------------------------------------------------------------------------------- rendering
@@ -318,10 +329,31 @@ def test_evidence_at_demo_size_is_short() -> None:
     ask = messages_for("max_activating", Evidence(many), RunOptions(exemplars_in_prompt=6), SECRET)
     assert isinstance(ask, Ask)
     # A word of this text is about two tokens of the bundled model.
-    assert len(ask.messages[-1]["content"].split()) <= 6 * 26 + 10
+    assert len(ask.messages[-1]["content"].split()) <= 6 * 26 + 15
 
 
 # ---------------------------------------------------------------------------------------------------------- composition
+
+
+@pytest.mark.parametrize(
+    ("trigger", "effect", "text"),
+    [
+        ("Paris, Oslo: cities", "is: verbs", "cities (Paris, Oslo); promotes verbs (is)"),
+        ("cities", "verbs.", "cities; promotes verbs"),
+        ("a: b: c", "", "b: c (a)"),
+        ("", "tower: Paris", "promotes Paris (tower)"),
+        ("12:30: ", "x", "12:30; promotes x"),
+    ],
+)
+def test_what_tokens_have_in_common_comes_first(trigger: str, effect: str, text: str) -> None:
+    assert compose(trigger, effect) == text
+
+
+def test_all_methods_share_everything_but_the_last_turn() -> None:
+    asks = [messages_for(method, EVERYTHING, OPTIONS, SECRET) for method in LLM_METHODS]
+    shared = [ask.messages[:-1] for ask in asks if isinstance(ask, Ask)]
+    assert len(shared) == 8
+    assert all(messages == shared[0] for messages in shared)
 
 
 def description(method: Method, **fields: Any) -> Description:

@@ -11,7 +11,7 @@ from schema.errors import BadReply, Refused
 from schema.records import Status
 from workers.parse import DescriptionReply, JudgeReply, Reply, SentencesReply, parse_reply, sentences_reply, shortened
 
-GOOD = {"trigger": "names of cities", "effect": "France", "summary": "Fires on cities, then says France."}
+GOOD = {"trigger": "Paris: names of cities", "effect": "France"}
 TWO = sentences_reply(2)
 
 
@@ -35,7 +35,7 @@ def test_a_plain_reply_is_read() -> None:
 )
 def test_what_surrounds_the_answer_is_ignored(around: str) -> None:
     text = around.replace("{{", "\1").replace("}}", "\2").replace("{}", json.dumps(GOOD))
-    assert parse_reply(text.replace("\1", "{").replace("\2", "}"), DescriptionReply).summary == GOOD["summary"]
+    assert parse_reply(text.replace("\1", "{").replace("\2", "}"), DescriptionReply).trigger == GOOD["trigger"]
 
 
 def test_runs_of_blanks_become_one() -> None:
@@ -48,7 +48,12 @@ def test_unknown_fields_are_dropped() -> None:
 
 @pytest.mark.parametrize("text", ["No clear pattern.", "There is no obvious pattern here.", "no pattern"])
 def test_no_clear_pattern_is_an_answer_with_a_status(text: str) -> None:
-    assert parse_reply(description(summary=text), DescriptionReply).status == Status.NO_PATTERN
+    assert parse_reply(description(trigger=text, effect=text), DescriptionReply).status == Status.NO_PATTERN
+
+
+def test_a_facet_without_a_pattern_is_empty_and_the_other_stays() -> None:
+    reply = parse_reply(description(trigger="is, are: no clear pattern"), DescriptionReply)
+    assert (reply.trigger, reply.effect, reply.status) == ("", "France", Status.OK)
 
 
 def test_a_description_without_either_facet_says_nothing() -> None:
@@ -62,11 +67,10 @@ def test_one_facet_is_enough() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"summary": ""}, "summary: .*at least 1"),
-        ({"summary": "..."}, "no word"),
-        ({"summary": "x" * 361}, "summary: .*at most 360"),
-        ({"summary": "[<data 0541ac6cfdb9>]"}, "copies the prompt's delimiter: <data"),
-        ({"summary": "the end of a verb; the end of a verb; the end of a verb"}, "repeats itself"),
+        ({"trigger": ";}", "effect": "..."}, "no word"),
+        ({"trigger": "x" * 241}, "trigger: .*at most 240"),
+        ({"effect": "[<data 0541ac6cfdb9>]"}, "copies the prompt's delimiter: <data"),
+        ({"effect": "the end of a verb; the end of a verb; the end of a verb"}, "repeats itself"),
         ({"trigger": 7}, "trigger: .*string"),
         ({"trigger": None}, "trigger: .*string"),
         ({"trigger": ["a"]}, "trigger: .*string"),
@@ -76,9 +80,9 @@ def test_one_facet_is_enough() -> None:
         ({"effect": "<script>alert(1)</script>"}, "HTML: <script>"),
         ({"effect": "<img src=x onerror=alert(1)>"}, "HTML"),
         ({"effect": "&#60;b&#62;"}, "HTML"),
-        ({"summary": "see https://example.com"}, "link"),
-        ({"summary": "see www.example.com"}, "link"),
-        ({"summary": "click javascript:alert(1)"}, "link"),
+        ({"effect": "see https://example.com"}, "link"),
+        ({"effect": "see www.example.com"}, "link"),
+        ({"effect": "click javascript:alert(1)"}, "link"),
     ],
 )
 def test_a_bad_field_is_named(changes: dict[str, object], reason: str) -> None:
@@ -95,7 +99,7 @@ def test_code_and_marks_are_neither_html_nor_links(text: str) -> None:
 
 def test_lone_surrogates_are_refused() -> None:
     with pytest.raises(BadReply):
-        parse_reply('{"trigger": "\\ud800", "effect": "", "summary": "a"}', DescriptionReply)
+        parse_reply('{"trigger": "\\ud800", "effect": ""}', DescriptionReply)
 
 
 @pytest.mark.parametrize("text", ["", "   ", "I think it is about cities.", "[1, 2]", '{"trigger": "a"', "{" * 500])
@@ -106,7 +110,7 @@ def test_a_reply_without_the_object_is_malformed(text: str) -> None:
 
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(BadReply, match="effect: Field required"):
-        parse_reply('{"trigger": "a", "summary": "b"}', DescriptionReply)
+        parse_reply('{"trigger": "a"}', DescriptionReply)
 
 
 def test_a_reply_cut_at_the_limit_is_malformed_even_if_it_parses() -> None:
@@ -116,7 +120,7 @@ def test_a_reply_cut_at_the_limit_is_malformed_even_if_it_parses() -> None:
 
 def test_a_whitespace_flood_is_malformed() -> None:
     with pytest.raises(BadReply, match="40 blanks"):
-        parse_reply('{"trigger": "a",' + "\n" * 100 + '"effect": "b", "summary": "c"}', DescriptionReply)
+        parse_reply('{"trigger": "a",' + "\n" * 100 + '"effect": "b"}', DescriptionReply)
 
 
 def test_an_over_long_reply_is_not_searched() -> None:
@@ -137,7 +141,7 @@ def test_deep_nesting_is_malformed() -> None:
         "Sorry, I am unable to provide a description.",
         "As an AI language model, I don't have access to the feature.",
         "I apologize, but I won't describe this content.",
-        description(summary="I cannot provide a summary."),
+        description(effect="I cannot provide a summary."),
         description(trigger="I\u2019m sorry, I can\u2019t help with that."),
     ],
 )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from prompts import Ask, Prompt, load_prompt, quote
+from prompts import Ask, load_prompt, quote
 from schema.records import (
     Calibration,
     Description,
@@ -55,22 +55,19 @@ class Composition(NamedTuple):
     effect: str
 
 
-_PROMPTS: dict[Method, tuple[str, tuple[str, ...]]] = {
-    "max_activating": ("describe/max_activating.v1", ("exemplars",)),
-    "vocabulary": ("describe/vocabulary.v1", ("vocabulary",)),
-    "token_change": ("describe/token_change.v1", ("token_change",)),
-    "steered_texts": ("describe/steered_texts.v1", ("steered_texts",)),
-    "combined_vm": ("describe/combined.v1", ("exemplars", "vocabulary")),
-    "combined_tm": ("describe/combined.v1", ("exemplars", "token_change")),
-    "combined_vt": ("describe/combined.v1", ("vocabulary", "token_change")),
-    "combined": ("describe/combined.v1", ("exemplars", "vocabulary", "token_change")),
+_PROMPT = "describe/feature.v1"
+"""One for all methods: what their calls share is then the same, and an endpoint reads it once."""
+_KINDS: dict[Method, tuple[str, ...]] = {
+    "max_activating": ("exemplars",),
+    "vocabulary": ("vocabulary",),
+    "token_change": ("token_change",),
+    "steered_texts": ("steered_texts",),
+    "combined_vm": ("exemplars", "vocabulary"),
+    "combined_tm": ("exemplars", "token_change"),
+    "combined_vt": ("vocabulary", "token_change"),
+    "combined": ("exemplars", "vocabulary", "token_change"),
 }
-"""Prompt id and kinds of evidence of each method that asks an LLM."""
-
-
-def prompt_for(method: Method) -> Prompt:
-    """Return the prompt file of a method that asks an LLM, for its recipe."""
-    return load_prompt(_PROMPTS[method][0])
+"""Kinds of evidence of each method that asks an LLM."""
 
 
 def messages_for(method: Method, evidence: Evidence, options: RunOptions, secret: bytes) -> Ask | NotApplicable:
@@ -79,15 +76,30 @@ def messages_for(method: Method, evidence: Evidence, options: RunOptions, secret
     A combined method goes on with the kinds of evidence that there are; a method of one kind needs its own.
     secret:  of the server; authenticates the quotations.
     """
-    kinds = _PROMPTS[method][1]
+    kinds = _KINDS[method]
     sizes = _sizes(options, len(kinds))
     sections = {kind: _SECTIONS[kind](evidence, sizes) for kind in kinds}
     missing = [section for section in sections.values() if isinstance(section, NotApplicable)]
     if len(missing) == len(sections):
         return missing[0]
     values = {kind: quote(lines, secret) for kind, lines in sections.items() if not isinstance(lines, NotApplicable)}
-    prompt = prompt_for(method)
+    prompt = load_prompt(_PROMPT)
     return Ask(prompt, prompt.messages(**values))
+
+
+def compose(trigger: str, effect: str) -> str:
+    """Return one sentence of both facets; empty ones are left out.
+
+    A facet names tokens, then what they have in common: "charged, accused: words of accusation". In the sentence the
+    latter comes first: "words of accusation (charged, accused); promotes crimes (murder, theft)".
+    """
+    facets = [_common_first(trigger), f"promotes {_common_first(effect)}" if effect else ""]
+    return "; ".join(facet for facet in facets if facet)
+
+
+def _common_first(facet: str) -> str:
+    tokens, _, common = facet.strip().rstrip(".: ").partition(": ")
+    return f"{common} ({tokens})" if tokens and common else tokens
 
 
 def concatenate(descriptions: Iterable[Description]) -> Composition | NotApplicable:
@@ -157,8 +169,8 @@ def _vocabulary(evidence: Evidence, sizes: Sizes) -> Section:
     n = sizes.tokens
     return [
         {
-            "less likely": readable(projection.suppressed, math.ceil(n / 2)),
-            "more likely": readable(projection.promoted, n),
+            "fall": readable(projection.suppressed, math.ceil(n / 2)),
+            "rise": readable(projection.promoted, n),
         }
     ]
 
@@ -172,12 +184,12 @@ def _token_change(evidence: Evidence, sizes: Sizes) -> Section:
     n = math.ceil(sizes.tokens / 2)  # a list of four
     return [
         {
-            "weakened, fell": readable(change.suppressed_lowered, n),
-            "weakened, rose": readable(change.suppressed_raised, n),
+            "weakened, fall": readable(change.suppressed_lowered, n),
+            "weakened, rise": readable(change.suppressed_raised, n),
         },
         {
-            "strengthened, fell": readable(change.amplified_lowered, n),
-            "strengthened, rose": readable(change.amplified_raised, n),
+            "strengthened, fall": readable(change.amplified_lowered, n),
+            "strengthened, rise": readable(change.amplified_raised, n),
         },
     ]
 
