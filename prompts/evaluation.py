@@ -1,9 +1,12 @@
-"""The two questions of the evaluations: write sentences from a description; which set of texts belongs to it."""
+"""The questions of the evaluations: to write sentences from a description, and which texts or contexts belong to it."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from prompts.loader import Ask, load_prompt
 from prompts.quoting import quote
+
+ContextKind = Literal["detection", "fuzzing"]
 
 
 def ask_for_sentences(description: str, n: int, secret: bytes) -> Ask:
@@ -23,3 +26,19 @@ def ask_for_choice(sets: Sequence[Sequence[str]], description: str, secret: byte
     named = [{name: [" ".join(text.split()) for text in texts]} for name, texts in zip("ABC", sets, strict=True)]
     prompt = load_prompt("judge/output.v2")
     return Ask(prompt, prompt.messages(sets=quote(named, secret), description=quote([description], secret)))
+
+
+def ask_about_contexts(kind: ContextKind, texts: Sequence[str], description: str, secret: bytes) -> Ask:
+    """Return the judge's prompt: texts named t1, t2 …, then the description.
+
+    kind:   detection asks whether the feature fires in a text, fuzzing whether it fires on the tokens marked in it.
+    """
+    named = [{f"t{i}": " ".join(text.split())} for i, text in enumerate(texts, 1)]
+    prompt = load_prompt(f"judge/{kind}.v1")
+    return Ask(prompt, prompt.messages(texts=quote(named, secret), description=quote([description], secret)))
+
+
+def ask_for_similar(exemplars: Sequence[str], n: int, secret: bytes) -> Ask:
+    """Return the prompt for n texts that resemble exemplars, which come with their peaks marked."""
+    prompt = load_prompt("write/similar.v1")
+    return Ask(prompt, prompt.messages(exemplars=quote(exemplars, secret), n=str(n)))

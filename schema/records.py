@@ -105,8 +105,10 @@ Method = Literal[
 """`combined*` are the paper's Ensemble Raw (one prompt over several kinds of evidence), `concat` its Ensemble Concat
 (no LLM call of its own); v = vocabulary, m = max_activating, t = token_change; without a suffix all three."""
 
-Evaluation = Literal["input", "output", "output_llm", "free"]
-"""`output` is the embedding judge, `output_llm` the LLM judge, `free` the LLM-free feature and embedding scores."""
+Evaluation = Literal["input", "output", "output_llm", "free", "detection", "fuzzing", "sensitivity"]
+"""`output` is the embedding judge, `output_llm` the LLM judge, `free` the LLM-free feature and embedding scores;
+`detection` and `fuzzing` ask the LLM judge about contexts of the corpus; `sensitivity` is the share of texts written to
+resemble the exemplars on which the feature fires."""
 
 TokenChangeMethod = Literal["exact", "sequential", "linear"]
 """All contexts; contexts until the lists are stable; the mean Jacobian of the blocks above the site."""
@@ -135,6 +137,9 @@ class RunOptions(Record):
         description="descriptions of a feature that sentences are written for, the best by embeddings; null: all",
     )
     n_sentences: int = Field(5, ge=2, le=10)
+    n_contexts: int = Field(
+        20, ge=4, le=100, description="that detection and fuzzing ask about, half of them negatives"
+    )
     exemplars_in_prompt: int = Field(10, ge=1, le=50)
     tokens_in_prompt: int = Field(30, ge=1, le=200, description="of a promoted list; half as many of a suppressed one")
     reply_length: float = Field(1.0, ge=0.3, le=1.0, description="share of the usual lengths that LLMs are asked for")
@@ -424,7 +429,17 @@ class Sentences(Record):
     recipe: str
 
 
-ScoreKind = Literal["input", "output", "output_llm", "embedding_auroc", "free_input", "free_output"]
+ScoreKind = Literal[
+    "input",
+    "output",
+    "output_llm",
+    "detection",
+    "fuzzing",
+    "sensitivity",
+    "embedding_auroc",
+    "free_input",
+    "free_output",
+]
 
 
 class Estimate(Record):

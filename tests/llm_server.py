@@ -115,12 +115,21 @@ def answer(messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str
     """Return the reply to a chat: what is asked is told from the schema, else from the system turn."""
     user = next(m["content"] for m in reversed(messages) if m["role"] == "user" and _DATA.search(m["content"]))
     system = messages[0]["content"]
-    fields = set(schema["properties"]) if schema else set(re.findall(r'"(trigger|activating|choice)"', system))
+    fields = (
+        set(schema["properties"])
+        if schema
+        else set(re.findall(r'"(trigger|activating|choice|t1|texts)"', user + system))
+    )
     if "trigger" in fields:
         return json.dumps(describe(user), ensure_ascii=False)
     if "activating" in fields:
         n = int(re.findall(r"(\d+) activating", user)[-1])
         return json.dumps(write(user, " ".join(m["content"] for m in messages[:-1]), n), ensure_ascii=False)
+    if "texts" in fields:
+        n = int(re.findall(r"(\d+) texts", user)[-1])
+        return json.dumps({"texts": resemble(user, n)}, ensure_ascii=False)
+    if "t1" in fields:
+        return json.dumps(judge_contexts(user), ensure_ascii=False)
     return json.dumps(judge(user), ensure_ascii=False)
 
 
@@ -141,8 +150,7 @@ def describe(user: str) -> dict[str, str]:
 def write(user: str, rest: str, n: int) -> dict[str, list[str]]:
     """Return sentences with the description's trigger words, and sentences of words that it does not hold."""
     description = str(_blocks(user)[0][0])
-    trigger, effect = (*re.split(r"; (?:then )?promotes ", description, maxsplit=1), "")[:2]
-    wanted = re.findall(r'"([^"]+)"', trigger) or re.findall(r'"([^"]+)"', effect) or list(words(description)) or ["it"]
+    wanted = _wanted(description)
     others = [w for w in dict.fromkeys(words(rest)) if w not in set(words(description))][:N_NEUTRAL_WORDS]
     return {
         "activating": [f"The {wanted[i % len(wanted)]} and a {wanted[(i + 1) % len(wanted)]} {i}." for i in range(n)],
@@ -157,6 +165,22 @@ def judge(user: str) -> dict[str, str]:
     counts = [sum(word in wanted for texts in named.values() for word in words(" ".join(texts))) for named in sets]
     best = max(range(len(sets)), key=lambda i: counts[i])
     return {"reason": f"It holds {counts[best]} of the words.", "choice": "ABC"[best]}
+
+
+def resemble(user: str, n: int) -> list[str]:
+    """Return texts that hold the marked words of the texts that are shown."""
+    marked = [m for (block,) in [_blocks(user)] for text in block for m in re.findall(r"<<(.*?)>>", str(text))]
+    wanted = _most(words(" ".join(marked))) or ["it"]
+    return [f"A {wanted[i % len(wanted)]} for {i}." for i in range(n)]
+
+
+def judge_contexts(user: str) -> dict[str, bool]:
+    """Return for each text whether its marked words (all of them where none is) share one with the trigger."""
+    texts, (description,) = _blocks(user)
+    wanted = set(words(" ".join(_wanted(str(description)))))
+    said = {name: text for named in texts for name, text in named.items()}
+    shown = {name: " ".join(re.findall(r"<<(.*?)>>", text)) or text for name, text in said.items()}
+    return {name: not wanted.isdisjoint(words(text)) for name, text in shown.items()}
 
 
 def embedding(text: str) -> list[float]:
@@ -176,6 +200,13 @@ def words(text: str) -> list[str]:
 def _blocks(user: str) -> list[list[Any]]:
     """Return the quoted blocks of a turn, each as its JSON lines."""
     return [[json.loads(line) for line in found.group(2).splitlines()] for found in _DATA.finditer(user)]
+
+
+def _wanted(description: str) -> list[str]:
+    """Return the quoted words of a description's trigger, else of its effect, else all of its words."""
+    alone = re.sub(r" \((?:after|before) [^)]*\)", "", description)
+    trigger, effect = (*re.split(r"; (?:then )?promotes ", alone, maxsplit=1), "")[:2]
+    return re.findall(r'"([^"]+)"', trigger) or re.findall(r'"([^"]+)"', effect) or words(description) or ["it"]
 
 
 def _first(found: list[str], n: int = 6) -> list[str]:

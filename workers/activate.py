@@ -18,6 +18,7 @@ from workers import recipes
 from workers.desk import Block, Ranking, described, ranked, read_block, survives
 from workers.engine import Context, Outcome
 from workers.llm import profile
+from workers.methods.corpus_evaluation import evaluate_sensitivity
 from workers.methods.free_scores import evaluate_free_input, evaluate_free_output
 from workers.methods.input_evaluation import SentenceActivations, evaluate_dead_input, evaluate_input
 from workers.methods.interventions import tokens_per_forward
@@ -26,6 +27,7 @@ from workers.methods.statistics import Measurement, unmeasured
 from workers.opened import Opened, open_dictionary
 from workers.score_recipe import score_recipe
 from workers.shapes import Shape, in_fixed_shapes
+from workers.similar import Similar, read_similar
 from workers.subject import Edit
 from workers.write import sentences_recipe
 
@@ -45,6 +47,7 @@ class Tested(NamedTuple):
     rankings: Mapping[int, Ranking]
     sentences: Mapping[int, Sentences]
     others: Mapping[int, Sentences]
+    similar: Mapping[int, Similar]
     exemplars: Mapping[int, Exemplars]
     vocabulary: Mapping[int, VocabularyProjection]
 
@@ -62,6 +65,8 @@ def activate_block(context: Context) -> Outcome:
         own = {sentence: values[column] for sentence, values in activations.items()}
         if "input" in block.brief.spec.evaluations:
             made += list(_input_scores(tested, feature, own, recipe))
+        if "sensitivity" in block.brief.spec.evaluations:
+            made.append(_sensitivity(tested, feature, own).score(feature, "sensitivity", recipe))
         if "free" in block.brief.spec.evaluations:
             made += list(_free_scores(tested, feature, recipe))
         left[str(feature)] = {
@@ -94,7 +99,8 @@ def _read(context: Context, block: Block) -> Tested:
             connection, id_, VocabularyProjection, recipes.evidence("vocabulary", block.brief, block.corpus), wanted
         )
     others = _by_feature(block, found, written)
-    return Tested(block, opened, found, ranked(context), written, others, exemplars, vocabulary)
+    similar = read_similar(context, sorted({*pool_blocks, context.job.block}))
+    return Tested(block, opened, found, ranked(context), written, others, similar, exemplars, vocabulary)
 
 
 def _by_feature(
@@ -126,7 +132,9 @@ def _activations(context: Context, tested: Tested) -> dict[str, list[float]]:
     """Return the largest activation of every selected feature in every sentence that is needed."""
     needed = [sentences for feature in tested.block.selected for _, sentences in _written(tested, feature)]
     needed += list(tested.others.values())
-    texts = sorted({text for sentences in needed for text in (*sentences.activating, *sentences.neutral)}, key=len)
+    written = {text for sentences in needed for text in (*sentences.activating, *sentences.neutral)}
+    similar = {text for one in tested.similar.values() for text in one.texts}
+    texts = sorted(written | similar, key=len)
     features = torch.tensor(tested.block.selected)
     subject = tested.opened.subject
     limit = min(subject.n_positions, _LONGEST) - 1
@@ -198,6 +206,21 @@ def _untested(description: Description, ranking: Ranking | None) -> Measurement:
     if ranking is not None and not survives(ranking, description):
         return unmeasured(Status.ELIMINATED, f"{len(ranking.survivors)} others did better with the embedding judge")
     return unmeasured(Status.NOT_APPLICABLE, "no sentences were written from it (llm=none)")
+
+
+def _sensitivity(tested: Tested, feature: int, own: Mapping[str, float]) -> Measurement:
+    similar = tested.similar.get(feature)
+    if similar is None:
+        return unmeasured(Status.NOT_APPLICABLE, "no texts were written to resemble its exemplars (llm=none)")
+    if similar.status != Status.OK:
+        return unmeasured(similar.status, similar.reason or f"the writer: {similar.status}")
+    others = [one.texts for other, one in tested.similar.items() if other != feature and one.texts]
+    return evaluate_sensitivity(
+        [own[text] for text in similar.texts],
+        [[own[text] for text in texts] for texts in others[:N_CONTROL_FEATURES]],
+        threshold=float(tested.opened.dictionary.threshold[feature]),
+        seed=tested.block.brief.spec.seed,
+    )
 
 
 def _as_activations(sides: Sequence[Sequence[float]]) -> SentenceActivations:

@@ -15,6 +15,7 @@ from schema.stages import Stage
 from schema.store import jobs, run_features, scores
 from workers.cache import StoredCompletions
 from workers.calls import together
+from workers.corpus_judge import judge_contexts
 from workers.court import Case, Court, convene
 from workers.desk import Block, Ranking, ranked, survives
 from workers.engine import Context, Outcome
@@ -170,19 +171,28 @@ def _report_input(bench: Bench, feature: int, candidate: Candidate) -> Measureme
 
 def _llm_scores(bench: Bench, case: Case, winner: Description | None) -> Iterator[Score]:
     """Yield the LLM judge's scores of the descriptions that it is to see; the winner's come with a control."""
-    court, spec = bench.court, bench.court.block.brief.spec
-    if bench.llm is None or "output_llm" not in spec.evaluations or case.refusal is not None:
+    if bench.llm is None:
         return
-    trials = judge_trials(court.seed, case.feature, spec.options.judge_trials, case.pairs.report, case.sets)
     judged = [d for d in case.descriptions if d.status == Status.OK and _is_judged(bench, case, d, winner)]
+    if "output_llm" in bench.court.block.brief.spec.evaluations and case.refusal is None:
+        yield from _judge_texts(bench, bench.llm, case, judged, winner)
+    yield from judge_contexts(bench.court, bench.llm, case, judged)
+
+
+def _judge_texts(
+    bench: Bench, llm: LLMProfile, case: Case, judged: Sequence[Description], winner: Description | None
+) -> Iterator[Score]:
+    court = bench.court
+    n_trials = court.block.brief.spec.options.judge_trials
+    trials = judge_trials(court.seed, case.feature, n_trials, case.pairs.report, case.sets)
     verdicts: dict[int, list[Verdict]] = {description.id or 0: [] for description in judged}
     control: list[Verdict] = []
     for trial, pair in zip(trials, case.pairs.report, strict=False):
         # One trial after another: the three sets stand first in the prompt, and the endpoint has them cached.
         for description in judged:
-            verdicts[description.id or 0].append(_ask(court, bench.llm, trial, description.text or ""))
+            verdicts[description.id or 0].append(_ask(court, llm, trial, description.text or ""))
         if winner is not None and case.feature in bench.controls:
-            control += [_ask(court, bench.llm, trial, text) for text in _wrong_texts(court, case, winner, pair)]
+            control += [_ask(court, llm, trial, text) for text in _wrong_texts(court, case, winner, pair)]
     for description in judged:
         measured = evaluate_output_llm(verdicts[description.id or 0], control if description == winner else ())
         yield court.score(case, description, "output_llm", measured)

@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from schema.errors import BadReply, Refused
 from schema.records import Status
@@ -155,12 +164,50 @@ def sentences_reply(n: int) -> type[SentencesReply]:
     return create_model("SentencesReply", __base__=SentencesReply, activating=(several, ...), neutral=(several, ...))
 
 
+class SimilarReply(Reply):
+    """Texts that resemble exemplars."""
+
+    name: ClassVar[str] = "texts"
+    texts: tuple[Sentence, ...]
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not all(any(c.isalnum() for c in text) for text in self.texts):
+            raise ValueError("a text holds no word")
+        return self
+
+
+@cache
+def similar_reply(n: int) -> type[SimilarReply]:
+    """Return the answer that holds exactly n texts."""
+    several = Annotated[tuple[Sentence, ...], Field(min_length=n, max_length=n)]
+    return create_model("SimilarReply", __base__=SimilarReply, texts=(several, ...))
+
+
 class JudgeReply(Reply):
     """The set that a judge chose, and why."""
 
     name: ClassVar[str] = "choice"
     reason: Annotated[str, AfterValidator(plain)] = Field(max_length=300, json_schema_extra={"maxLength": 80})
     choice: Literal["A", "B", "C"]
+
+
+class ContextsReply(Reply):
+    """What a judge says of texts named t1, t2 …: true or false each."""
+
+    name: ClassVar[str] = "contexts"
+
+    @property
+    def answers(self) -> list[bool]:
+        """Return the answers in the order of the texts."""
+        return [bool(answer) for answer in self.model_dump().values()]
+
+
+@cache
+def contexts_reply(n: int) -> type[ContextsReply]:
+    """Return the answer that says true or false of n texts."""
+    fields: dict[str, Any] = {f"t{i}": (StrictBool, ...) for i in range(1, n + 1)}
+    return create_model("ContextsReply", __base__=ContextsReply, **fields)
 
 
 AnyReply = TypeVar("AnyReply", bound=Reply)

@@ -13,6 +13,7 @@ from workers.desk import Block, Ranking, described, ranked, read_block, survives
 from workers.engine import Context, Outcome
 from workers.llm import LLMProfile, complete, profile
 from workers.parse import sentences_reply, shortened
+from workers.similar import write_similar
 
 _VERSION = 1
 TEMPERATURE = 0.8  # ten sentences at temperature 0 tend to be one sentence
@@ -28,18 +29,20 @@ def write_block(context: Context) -> Outcome:
     block = read_block(context)
     llm = profile(block.brief.spec.llm, context.settings)
     found = described(context, block, [context.job.block])
-    if llm is None or "input" not in block.brief.spec.evaluations:
+    if llm is None:
         return Outcome(lambda connection: None, {})
     recipe = sentences_recipe(block, llm)
     rankings = ranked(context)
+    features = block.features if "input" in block.brief.spec.evaluations else ()
     asked = [
         description
-        for entry in block.features
+        for entry in features
         for description in _worth_writing(entry, found.get(entry.feature, []), rankings.get(entry.feature))
     ]
     together(lambda one: _write(context, block, llm, one, recipe), asked, context.settings.llm_concurrency)
+    similar = write_similar(context, block, llm)
     context.progress.advance(len(block.features))
-    return Outcome(lambda connection: None, {})
+    return Outcome(lambda connection: None, {"similar": similar})
 
 
 def sentences_recipe(block: Block, llm: LLMProfile) -> str:

@@ -1,17 +1,33 @@
 """The shipped prompts: their examples are answers that our own parser takes, and they are short."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import prompts
-from prompts import ask_for_choice, ask_for_sentences, load_prompt
-from workers.parse import DescriptionReply, JudgeReply, Reply, SentencesReply, parse_reply
+from prompts import ContextKind, ask_about_contexts, ask_for_choice, ask_for_sentences, load_prompt
+from workers.parse import (
+    DescriptionReply,
+    JudgeReply,
+    Reply,
+    SentencesReply,
+    contexts_reply,
+    parse_reply,
+    similar_reply,
+)
 
 FOLDER = Path(prompts.__file__).parent
 IDS = sorted(str(path.relative_to(FOLDER)).removesuffix(".md") for path in FOLDER.rglob("*.v*.md"))
-ANSWERS: dict[str, type[Reply]] = {"describe": DescriptionReply, "write": SentencesReply, "judge": JudgeReply}
-ASKING = [id for id in IDS if id.split("/")[0] in ANSWERS]
+ANSWERS: dict[str, type[Reply]] = {
+    "describe/feature": DescriptionReply,
+    "write/sentences": SentencesReply,
+    "write/similar": similar_reply(3),
+    "judge/output": JudgeReply,
+    "judge/detection": contexts_reply(3),
+    "judge/fuzzing": contexts_reply(3),
+}
+ASKING = [id for id in IDS if id.split(".")[0] in ANSWERS]
 SECRET = b"secret"
 
 
@@ -19,7 +35,10 @@ def test_describers_and_both_evaluations_have_a_prompt() -> None:
     assert {
         "describe/feature.v1",
         "write/sentences.v1",
+        "write/similar.v1",
         "judge/output.v2",
+        "judge/detection.v1",
+        "judge/fuzzing.v1",
         "repair/reply.v1",
     } <= set(IDS)
 
@@ -35,7 +54,7 @@ def test_the_examples_are_pairs_whose_answers_parse(id: str) -> None:
     assert [turn["role"] for turn in examples] == ["user", "assistant"] * (len(examples) // 2)
     assert examples
     for turn in examples[1::2]:
-        assert parse_reply(turn["content"], ANSWERS[id.split("/")[0]])
+        assert parse_reply(turn["content"], ANSWERS[id.split(".")[0]])
 
 
 @pytest.mark.parametrize("id", ASKING)
@@ -61,3 +80,12 @@ def test_judgements_of_the_same_sets_share_all_but_the_description() -> None:
     assert second[-1]["content"].startswith(shared)
     assert '["one two"]' in shared
     assert shared.index('"one two"') < shared.index('"three"') < shared.index('"four"')
+
+
+@pytest.mark.parametrize("kind", get_args(ContextKind))
+def test_questions_about_the_same_contexts_share_all_but_the_description(kind: ContextKind) -> None:
+    first, second = (ask_about_contexts(kind, ["a <<b>>\n", "c"], text, SECRET).messages for text in ("x", "y"))
+    assert first[:-1] == second[:-1]
+    shared = first[-1]["content"].split("Description")[0]
+    assert second[-1]["content"].startswith(shared)
+    assert '{"t1": "a <<b>>"}\n{"t2": "c"}' in shared

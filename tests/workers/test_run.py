@@ -118,6 +118,21 @@ def test_published_labels_succeed_on_both_sides_and_their_controls_do_not(house:
     assert 0.3 < sum(input_controls) / len(input_controls) < 0.7
 
 
+def test_what_is_planted_is_detected_marked_and_fired_on_by_texts_like_it(house: House) -> None:
+    evaluations = ("input", "output", "detection", "fuzzing", "sensitivity")
+    run_id = house.submit(methods=("max_activating",), evaluations=evaluations)
+    house.work()
+    labels = house.labels(run_id)
+    scores = [score for feature in labels for score in house.scores(feature)]
+    for kind in ("detection", "fuzzing", "sensitivity"):
+        found = [score for score in scores if score.kind == kind]
+        assert len(found) == len(labels)
+        values = [score.estimate.value for score in found if score.estimate]
+        assert sum(values) / len(found) >= 0.95
+    controls = [score.control.value for score in scores if score.kind == "sensitivity" and score.control]
+    assert max(controls) < 0.3
+
+
 def test_evidence_does_not_depend_on_shards_workers_or_order(
     house: House, tmp_path: Path, database_url: str, server: LLMServer
 ) -> None:
