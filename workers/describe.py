@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from prompts import Ask
+from prompts.composing import Composition, NotApplicable, compose, concatenate
+from prompts.describing import Evidence, messages_for
 from schema.recipes import digest
 from schema.records import (
     Calibration,
@@ -23,7 +25,6 @@ from workers.calls import together
 from workers.desk import Block, read_block
 from workers.engine import Context, Outcome
 from workers.llm import Completion, LLMProfile, complete, profile
-from workers.methods.describing import Composition, Evidence, NotApplicable, compose, concatenate, messages_for
 from workers.methods.lexical import lexical_description
 from workers.parse import DescriptionReply, shortened
 

@@ -117,7 +117,7 @@ Facet = Annotated[str, Field(max_length=240, json_schema_extra={"maxLength": 80}
 
 
 class DescriptionReply(Reply):
-    """What a describer says of a feature: tokens, then what they have in common; see `describing.compose`."""
+    """What a describer says of a feature: tokens, then what they have in common; see `composing.compose`."""
 
     name: ClassVar[str] = "description"
     trigger: Facet

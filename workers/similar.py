@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from prompts import ask_for_similar
+from prompts.describing import FEWEST_EXEMPLARS, marked, spread
 from schema.records import Exemplars, Status
 from schema.stages import Stage
 from schema.store import evidence, jobs
@@ -12,7 +13,6 @@ from workers.calls import together
 from workers.desk import Block
 from workers.engine import Context
 from workers.llm import LLMProfile, complete
-from workers.methods.describing import FEWEST_EXEMPLARS, marked, spread
 from workers.parse import shortened, similar_reply
 
 TEMPERATURE = 0.8  # at 0 several texts tend to be one

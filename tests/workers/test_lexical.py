@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from prompts.composing import Composition, NotApplicable
 from schema.records import (
     Agreement,
     Exemplars,
@@ -18,7 +19,6 @@ from schema.records import (
     Window,
 )
 from tests.tiny import planted_features, tiny_corpus
-from workers.methods.describing import Composition, NotApplicable
 from workers.methods.lexical import lexical_description, log_odds, telling_tokens
 
 NOTHING = TokenList(ids=(), tokens=(), values=())

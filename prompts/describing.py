@@ -1,13 +1,14 @@
-"""Evidence to the prompt of a describer, and descriptions composed of others. Pure: no LLM is called here."""
+"""Evidence to the prompt of a describer. No LLM is called here."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from prompts import Ask, load_prompt, quote
+from prompts.composing import NotApplicable
+from prompts.loader import Ask, load_prompt
+from prompts.quoting import quote
 from schema.records import (
     Calibration,
-    Description,
     Exemplars,
     Method,
     RunOptions,
@@ -40,21 +41,6 @@ class Evidence(NamedTuple):
     steered_texts: SteeredTexts | None = None
 
 
-class NotApplicable(NamedTuple):
-    """Why a method has nothing to say of a feature."""
-
-    status: Status
-    reason: str
-
-
-class Composition(NamedTuple):
-    """A description that was composed without an LLM."""
-
-    text: str
-    trigger: str
-    effect: str
-
-
 _PROMPT = "describe/feature.v1"
 """One for all methods: what their calls share is then the same, and an endpoint reads it once."""
 _KINDS: dict[Method, tuple[str, ...]] = {
@@ -85,36 +71,6 @@ def messages_for(method: Method, evidence: Evidence, options: RunOptions, secret
     values = {kind: quote(lines, secret) for kind, lines in sections.items() if not isinstance(lines, NotApplicable)}
     prompt = load_prompt(_PROMPT)
     return Ask(prompt, prompt.messages(**values))
-
-
-def compose(trigger: str, effect: str) -> str:
-    """Return one sentence of both facets; empty ones are left out.
-
-    A facet names tokens, then what they have in common: "charged, accused: words of accusation". In the sentence the
-    latter comes first: "words of accusation (charged, accused); promotes crimes (murder, theft)".
-    """
-    facets = [_common_first(trigger), f"promotes {_common_first(effect)}" if effect else ""]
-    return "; ".join(facet for facet in facets if facet)
-
-
-def _common_first(facet: str) -> str:
-    tokens, _, common = facet.strip().rstrip(".: ").partition(": ")
-    return f"{common} ({tokens})" if tokens and common else tokens
-
-
-def concatenate(descriptions: Iterable[Description]) -> Composition | NotApplicable:
-    """Return the paper's Ensemble Concat: what reads the input, then what reads the output.
-
-    Takes the trigger from exemplars where they were described, the effect from token change, else from the vocabulary.
-    Source: arXiv 2501.08319 section 3; we differ: the facets stay apart as well.
-    """
-    usable = {d.method: d for d in descriptions if d.status == Status.OK and d.text}
-    found = [usable[method] for method in ("max_activating", "vocabulary", "token_change") if method in usable]
-    if len(found) < 2:
-        return NotApplicable(Status.NOT_APPLICABLE, f"{len(found)} descriptions to concatenate; needs 2")
-    effect = next((d.effect for d in reversed(found) if d.effect), "")
-    trigger = next((d.trigger for d in found if d.trigger), "")
-    return Composition(" ".join(_sentence(d.text or "") for d in found), trigger, effect)
 
 
 # ------------------------------------------------------------------------------------------------- sections
@@ -275,8 +231,3 @@ def _reached(texts: Sequence[SteeredText], calibration: Calibration | None) -> l
     """Return the texts without those of targets that were not reached; all of them where no calibration is known."""
     missed = {target.target_kl_nats for target in calibration.targets if not target.reached} if calibration else set()
     return [text for text in texts if text.target_kl_nats not in missed]
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prompts import Ask
+from prompts.composing import Composition, NotApplicable, compose, concatenate
+from prompts.describing import Evidence, marked, messages_for, readable, spread, strength, strongest_pairs
 from schema.records import (
     LEAST_OVERLAP,
     Agreement,
@@ -30,19 +32,6 @@ from schema.records import (
     Window,
 )
 from tests.llm_server import answer
-from workers.methods.describing import (
-    Composition,
-    Evidence,
-    NotApplicable,
-    compose,
-    concatenate,
-    marked,
-    messages_for,
-    readable,
-    spread,
-    strength,
-    strongest_pairs,
-)
 from workers.parse import DescriptionReply, parse_reply
 
 SECRET = b"secret"
