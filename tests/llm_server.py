@@ -121,7 +121,11 @@ def answer(messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str
         else set(re.findall(r'"(trigger|activating|choice|t1|texts)"', user + system))
     )
     if "trigger" in fields:
-        return json.dumps(describe(user), ensure_ascii=False)
+        reply = describe(user)
+        if "That was tested" in user:  # what it finds no more of stays as it was
+            before = json.loads(messages[-2]["content"])
+            reply = {facet: reply[facet] if '"' in reply[facet] else before[facet] for facet in before}
+        return json.dumps(reply, ensure_ascii=False)
     if "activating" in fields:
         n = int(re.findall(r"(\d+) activating", user)[-1])
         return json.dumps(write(user, " ".join(m["content"] for m in messages[:-1]), n), ensure_ascii=False)
@@ -136,7 +140,8 @@ def answer(messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str
 def describe(user: str) -> dict[str, str]:
     """Return the marked tokens as the trigger, the promoted ones (else the strengthened texts' words) as the effect."""
     lines = [line for block in _blocks(user) for line in block]
-    marked = [m for line in lines if isinstance(line, list) for m in re.findall(r"<<(.*?)>>", line[1])]
+    texts = [line[1] if isinstance(line, list) else line for line in lines if not isinstance(line, dict)]
+    marked = [m for text in texts for m in re.findall(r"<<(.*?)>>", text)]
     objects = [line for line in lines if isinstance(line, dict)]
     promoted = [t for o in objects for key in ("rise", "strengthened, rise") for t in o.get(key, [])]
     normal = {w for o in objects for w in words(o.get("normal", ""))}

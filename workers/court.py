@@ -87,12 +87,13 @@ class Court(NamedTuple):
         return Case(feature, descriptions, pairs, sets, None)
 
     def texts_by(self, description: Description) -> dict[int, str]:
-        """Return what the pool's features are described as by the method of a description."""
+        """Return what the pool's features are described as by a description's method, or by the one that it revises."""
+        method = description.parameters.get("revises", description.method)
         return {
             feature: other.text
             for feature in self.block.pooled
             for other in self.found.get(feature, [])
-            if other.method == description.method and other.status == Status.OK and other.text
+            if other.method == method and other.status == Status.OK and other.text
         }
 
     def draw_wrong(self, case: Case, described: Mapping[int, str]) -> dict[Pair, int]:

@@ -64,7 +64,7 @@ def describe_block(context: Context) -> Outcome:
     block = read_block(context)
     desk = Desk(context, block, profile(block.brief.spec.llm, context.settings), read_evidence(context, block))
     made: dict[int, Made] = {feature: {} for feature in block.indices}
-    methods = block.brief.spec.methods
+    methods = [method for method in block.brief.spec.methods if method != "refined"]  # made when they are ranked
     # Method by method: the calls of one method begin alike, and the endpoint has that beginning cached.
     asked = [(feature, method) for method in methods if method != "concat" for feature in block.indices]
     told = together(lambda pair: _describe(desk, *pair, {}), asked, context.settings.llm_concurrency)

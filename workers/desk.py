@@ -61,12 +61,23 @@ def read_block(context: Context) -> Block:
 
 
 def described(context: Context, block: Block, numbers: Iterable[int]) -> dict[int, list[Description]]:
-    """Return the descriptions that this run has of the features of some blocks, in the order of its methods."""
+    """Return the descriptions that this run has of the features of some blocks, in the order of its methods.
+
+    Revisions are those of the job's own block: those of others may not be made yet.
+    """
     with context.transaction() as connection:
         finished = jobs.results(connection, block.brief.run_id, Stage.DESCRIBE, list(numbers))
+        revised = jobs.results(connection, block.brief.run_id, Stage.RANK, [context.job.block])
         ids = [job.result["descriptions"] for job in finished if job.result]
+        for job in revised:
+            ranked_features = job.result["features"] if job.result else {}
+            ids.append({feature: left["refined"] for feature, left in ranked_features.items()})
         loaded = descriptions.load(connection, [id_ for part in ids for of_one in part.values() for id_ in of_one])
-    return {int(feature): [loaded[id_] for id_ in of_one] for part in ids for feature, of_one in part.items()}
+    found: dict[int, list[Description]] = {}
+    for part in ids:
+        for feature, of_one in part.items():
+            found.setdefault(int(feature), []).extend(loaded[id_] for id_ in of_one)
+    return found
 
 
 class Ranking(NamedTuple):

@@ -18,7 +18,7 @@ from schema.records import (
 from schema.stages import Stage
 from schema.store import database, jobs
 from schema.store.evidence import Stored
-from tests.llm_server import LLMServer
+from tests.llm_server import LLMServer, words
 from tests.tiny import planted_features
 from tests.workers.house import SMALL, House, open_house
 from workers.changing import N_COMPARED
@@ -131,6 +131,30 @@ def test_what_is_planted_is_detected_marked_and_fired_on_by_texts_like_it(house:
         assert sum(values) / len(found) >= 0.95
     controls = [score.control.value for score in scores if score.kind == "sensitivity" and score.control]
     assert max(controls) < 0.3
+
+
+def test_a_describer_that_sees_what_its_description_fails_on_mends_it(house: House, server: LLMServer) -> None:
+    run_id = house.submit(methods=("vocabulary", "refined"))
+    house.work()
+    revised = {feature: house.descriptions(feature).get("refined") for feature in range(8)}
+    kept = {feature: description for feature, description in revised.items() if description}
+    assert len(kept) >= 6
+    for feature, description in kept.items():
+        before = house.descriptions(feature)["vocabulary"]
+        assert not before.trigger
+        assert set(planted_features()[feature].triggers) & set(words(description.trigger or ""))
+        assert description.effect == before.effect
+        assert description.parameters["revises"] == "vocabulary"
+    revisions = [chat for chat in server.chats if "That was tested" in chat.body["messages"][-1]["content"]]
+    assert len(revisions) <= 2 * 8
+    labels = house.labels(run_id)
+    won = [feature for feature in kept if labels[feature].method == "refined"]
+    assert len(won) >= len(kept) / 2
+    assert all(labels[feature].input and labels[feature].output for feature in won)
+    n_calls = len(server.chats)
+    house.submit(methods=("vocabulary", "refined"))
+    house.work()
+    assert len(server.chats) == n_calls
 
 
 def test_evidence_does_not_depend_on_shards_workers_or_order(
