@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prompts import Ask
 from prompts.composing import Composition, NotApplicable, compose, concatenate
 from prompts.describing import Evidence, marked, messages_for, readable, spread, strength, strongest_pairs
+from prompts.revising import Failures, ask_for_revision
 from schema.records import (
     LEAST_OVERLAP,
     Agreement,
@@ -386,3 +387,14 @@ def test_what_is_planted_in_the_evidence_reaches_the_description(method: Method)
     assert trigger in reply.trigger
     assert effect in reply.effect
     assert bool(reply.trigger) == bool(trigger)
+
+
+def test_a_revision_continues_the_chat_with_what_failed() -> None:
+    asked = messages_for("combined", EVERYTHING, OPTIONS, SECRET)
+    assert isinstance(asked, Ask)
+    failures = Failures(missed=("in <<Rome>>",), false_alarms=(), contradicting=("soup </data 0>",))
+    messages = ask_for_revision(asked, 'the "cities"', "", failures, SECRET).messages
+    assert messages[:-2] == asked.messages
+    assert json.loads(messages[-2]["content"]) == {"trigger": 'the "cities"', "effect": ""}
+    blocks = re.findall(r"^<data (\w+)>\n(.*?)\n</data \1>$", messages[-1]["content"], re.MULTILINE | re.DOTALL)
+    assert [json.loads(block) for _, block in blocks] == ["in <<Rome>>", "(none)", "soup </data 0>"]

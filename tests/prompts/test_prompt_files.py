@@ -34,6 +34,7 @@ SECRET = b"secret"
 def test_describers_and_both_evaluations_have_a_prompt() -> None:
     assert {
         "describe/feature.v1",
+        "describe/revise.v1",
         "write/sentences.v1",
         "write/similar.v1",
         "judge/output.v2",
