@@ -5,20 +5,18 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from prompts.composing import NotApplicable
+from prompts.evidence import Evidence
 from prompts.loader import Ask, load_prompt
+from prompts.paper import paper_messages_for
 from prompts.quoting import quote
 from schema.records import (
     Calibration,
-    Exemplars,
     Method,
     RunOptions,
     SplitExemplars,
     Status,
     SteeredText,
-    SteeredTexts,
-    TokenChange,
     TokenList,
-    VocabularyProjection,
     Window,
 )
 
@@ -29,16 +27,6 @@ TOKENS_AFTER = 7
 FEWEST_EXEMPLARS = 3
 # Of what a kind of evidence has in a prompt of its own. Three kinds in full would be the longest prompt by far.
 PART_OF_SEVERAL = 0.6
-
-
-class Evidence(NamedTuple):
-    """What is known of one feature; None is evidence that was not collected."""
-
-    exemplars: Exemplars | None = None
-    vocabulary: VocabularyProjection | None = None
-    token_change: TokenChange | None = None
-    calibration: Calibration | None = None
-    steered_texts: SteeredTexts | None = None
 
 
 _PROMPT = "describe/feature.v1"
@@ -62,6 +50,8 @@ def messages_for(method: Method, evidence: Evidence, options: RunOptions, secret
     A combined method goes on with the kinds of evidence that there are; a method of one kind needs its own.
     secret:  of the server; authenticates the quotations.
     """
+    if options.prompts == "paper":
+        return paper_messages_for(method, evidence, secret)
     kinds = _KINDS[method]
     sizes = _sizes(options, len(kinds))
     sections = {kind: _SECTIONS[kind](evidence, sizes) for kind in kinds}

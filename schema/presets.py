@@ -29,6 +29,27 @@ PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
                 "max_tokens_sentences": 200,
             },
         },
+        # The procedure of arXiv 2501.08319: its eight methods, prompts of its structure, tokens that change at ±10, one
+        # trial of the judge for every description. Distractors, controls and intervals are ours.
+        "paper": {
+            "methods": (
+                "max_activating",
+                "vocabulary",
+                "token_change",
+                "combined_vm",
+                "combined_tm",
+                "combined_vt",
+                "combined",
+                "concat",
+            ),
+            "evaluations": ("input", "output", "output_llm"),
+            "options": {
+                "prompts": "paper",
+                "token_change_strength": 10.0,
+                "judge_trials": 1,
+                "judged": "every",
+            },
+        },
     }
 )
 

@@ -128,6 +128,9 @@ class RunOptions(Record):
     token_change_contexts: int = Field(32, ge=1, le=256)
     token_change_length: int = Field(32, ge=2, le=256)
     token_change: TokenChangeMethod = "exact"
+    token_change_strength: float | None = Field(
+        None, gt=0, description="what is added and subtracted; null: what reaches the largest KL target"
+    )
     n_steered_prompts: int = Field(3, ge=1, le=8)
     n_steered_tokens: int = Field(25, ge=1, le=200)
     judge_trials: int = Field(3, ge=0, le=10)
@@ -142,6 +145,7 @@ class RunOptions(Record):
     n_contexts: int = Field(
         20, ge=4, le=100, description="that detection and fuzzing ask about, half of them negatives"
     )
+    prompts: Literal["own", "paper"] = Field("own", description="of describers: ours, or in the paper's structure")
     exemplars_in_prompt: int = Field(10, ge=1, le=50)
     tokens_in_prompt: int = Field(30, ge=1, le=200, description="of a promoted list; half as many of a suppressed one")
     reply_length: float = Field(1.0, ge=0.3, le=1.0, description="share of the usual lengths that LLMs are asked for")

@@ -129,6 +129,8 @@ def answer(messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str
     if "activating" in fields:
         n = int(re.findall(r"(\d+) activating", user)[-1])
         return json.dumps(write(user, " ".join(m["content"] for m in messages[:-1]), n), ensure_ascii=False)
+    if "description" in fields:
+        return json.dumps({"description": summarise(user)}, ensure_ascii=False)
     if "texts" in fields:
         n = int(re.findall(r"(\d+) texts", user)[-1])
         return json.dumps({"texts": resemble(user, n)}, ensure_ascii=False)
@@ -170,6 +172,16 @@ def judge(user: str) -> dict[str, str]:
     counts = [sum(word in wanted for texts in named.values() for word in words(" ".join(texts))) for named in sets]
     best = max(range(len(sets)), key=lambda i: counts[i])
     return {"reason": f"It holds {counts[best]} of the words.", "choice": "ABC"[best]}
+
+
+def summarise(user: str) -> str:
+    """Return what the paper's prompts ask for: the tokens with the largest activation, and those of the lists."""
+    lines = [line for block in _blocks(user) for line in block]
+    rows = [row.rsplit("\t", 1) for line in lines if isinstance(line, str) for row in line.split("\n")]
+    active = _most(words(" ".join(token for token, value in rows if value == "10")))
+    listed = _first(words(" ".join(token for line in lines if isinstance(line, list) for token in line)))
+    facets = [_quoted(active), f"promotes {_quoted(listed)}" if listed else ""]
+    return "; ".join(facet for facet in facets if facet) or "no clear pattern"
 
 
 def resemble(user: str, n: int) -> list[str]:

@@ -73,7 +73,13 @@ def changed_tokens(scene: Scene, directions: torch.Tensor, strengths: Strengths)
 
 
 def strengths_of(scene: Scene, calibrations: list[Calibration]) -> Strengths:
-    """Return the strengths at the run's largest KL target; where it was not reached, of the strongest effect seen."""
+    """Return the strengths at the run's largest KL target; where it was not reached, of the strongest effect seen.
+
+    Where the run names a strength it is that, whatever its effect.
+    """
+    fixed = scene.brief.spec.options.token_change_strength
+    if fixed is not None:
+        return Strengths(*(torch.full((len(calibrations),), sign * fixed) for sign in (1.0, -1.0)))
     target = max(scene.brief.spec.options.kl_targets)
     return Strengths(*(torch.tensor([_alpha(one, sign * target) for one in calibrations]) for sign in (1, -1)))
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from prompts import Ask
-from prompts.composing import Composition, NotApplicable, compose, concatenate
-from prompts.describing import Evidence, messages_for
+from prompts.composing import Composition, NotApplicable, concatenate
+from prompts.describing import messages_for
+from prompts.evidence import Evidence
 from schema.recipes import digest
 from schema.records import (
     Calibration,
@@ -26,7 +27,7 @@ from workers.desk import Block, read_block
 from workers.engine import Context, Outcome
 from workers.llm import Completion, LLMProfile, complete, profile
 from workers.methods.lexical import lexical_description
-from workers.parse import DescriptionReply, shortened
+from workers.parse import DescriptionReply, SummaryReply, shortened
 
 _VERSION = 2
 _ALL_BUT_TEXTS: tuple[EvidenceKind, ...] = ("exemplars", "vocabulary", "token_change")
@@ -41,6 +42,8 @@ _EVIDENCE_OF: dict[Method, tuple[EvidenceKind, ...]] = {
 }
 TEMPERATURE = 0.0
 FREQUENCY_PENALTY = 0.5  # small models otherwise go round in circles at temperature 0
+
+_ANSWERS: dict[str, type[DescriptionReply] | type[SummaryReply]] = {"own": DescriptionReply, "paper": SummaryReply}
 
 Made = dict[Method, Description]
 
@@ -157,7 +160,7 @@ def _asked(desk: Desk, feature: int, method: Method) -> Description:
     completion = complete(
         desk.llm,
         ask.messages,
-        shortened(DescriptionReply, options.reply_length),
+        shortened(_ANSWERS[options.prompts], options.reply_length),
         max_tokens=options.max_tokens_description,
         temperature=TEMPERATURE,
         frequency_penalty=FREQUENCY_PENALTY,
@@ -174,7 +177,7 @@ def _from_completion(
     method: Method,
     recipe: str,
     ask: Ask,
-    completion: Completion[DescriptionReply],
+    completion: Completion[DescriptionReply] | Completion[SummaryReply],
     parameters: Mapping[str, float | int | str],
 ) -> Description:
     answer = completion.value
@@ -183,7 +186,7 @@ def _from_completion(
         feature=feature,
         method=method,
         status=status,
-        text=compose(answer.trigger, answer.effect) if answer and status == Status.OK else None,
+        text=answer.text if answer and status == Status.OK else None,
         trigger=answer.trigger if answer else None,
         effect=answer.effect if answer else None,
         reason=completion.reason,

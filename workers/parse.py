@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from prompts.composing import compose
 from schema.errors import BadReply, Refused
 from schema.records import Status
 
@@ -124,6 +125,11 @@ class DescriptionReply(Reply):
     effect: Facet
 
     @property
+    def text(self) -> str:
+        """Return one sentence for both facets."""
+        return compose(self.trigger, self.effect)
+
+    @property
     def status(self) -> Status:
         """Return `no_pattern` where the describer found none in either facet, else `ok`."""
         return Status.OK if self.trigger or self.effect else Status.NO_PATTERN
@@ -134,6 +140,31 @@ class DescriptionReply(Reply):
         if both and not any(character.isalnum() for character in both):
             raise ValueError("holds no word")
         return self
+
+
+class SummaryReply(Reply):
+    """What a describer says of a feature in one sentence, as the paper's prompts ask for it."""
+
+    name: ClassVar[str] = "description"
+    description: Annotated[str, AfterValidator(_facet)] = Field(max_length=600, json_schema_extra={"maxLength": 240})
+
+    @property
+    def text(self) -> str:
+        """Return the sentence."""
+        return self.description
+
+    @property
+    def trigger(self) -> None:
+        """Return nothing: the facets are not told apart."""
+
+    @property
+    def effect(self) -> None:
+        """Return nothing: the facets are not told apart."""
+
+    @property
+    def status(self) -> Status:
+        """Return `no_pattern` where the describer found none, else `ok`."""
+        return Status.OK if self.description else Status.NO_PATTERN
 
 
 Sentence = Annotated[

@@ -7,7 +7,7 @@ description fails on. Scores rest on *report* items; the ranking, and later the 
 from collections.abc import Mapping
 from functools import partial
 
-from prompts.describing import Evidence
+from prompts.evidence import Evidence
 from schema.records import Score
 from schema.store import scores
 from workers.calls import together

@@ -123,6 +123,7 @@ def _parameters(kind: EvidenceKind, brief: Brief, corpus: str) -> dict[str, obje
         case "token_change":
             return {
                 "form": options.token_change,
+                "strength": options.token_change_strength,
                 "linear": agreement(brief, corpus) if options.token_change == "linear" else None,
                 **_change_contexts(spec, corpus),
                 "strengths": evidence("calibration", brief, corpus),

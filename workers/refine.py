@@ -6,8 +6,9 @@ choose items. What is reported rests on neither.
 
 from collections.abc import Callable, Sequence
 
-from prompts.composing import NotApplicable, compose
-from prompts.describing import Evidence, marked, messages_for
+from prompts.composing import NotApplicable
+from prompts.describing import marked, messages_for
+from prompts.evidence import Evidence
 from prompts.loader import Ask
 from prompts.revising import Failures, ask_for_revision
 from schema.recipes import digest
@@ -91,7 +92,7 @@ def _description(
         feature=before.feature,
         method="refined",
         status=status,
-        text=compose(answer.trigger, answer.effect) if answer and status == Status.OK else None,
+        text=answer.text if answer and status == Status.OK else None,
         trigger=answer.trigger if answer else None,
         effect=answer.effect if answer else None,
         reason=completion.reason,

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from prompts import Ask
 from prompts.composing import Composition, NotApplicable, compose, concatenate
-from prompts.describing import Evidence, marked, messages_for, readable, spread, strength, strongest_pairs
+from prompts.describing import marked, messages_for, readable, spread, strength, strongest_pairs
+from prompts.evidence import Evidence
 from prompts.revising import Failures, ask_for_revision
 from schema.records import (
     LEAST_OVERLAP,
@@ -398,3 +399,38 @@ def test_a_revision_continues_the_chat_with_what_failed() -> None:
     assert json.loads(messages[-2]["content"]) == {"trigger": 'the "cities"', "effect": ""}
     blocks = re.findall(r"^<data (\w+)>\n(.*?)\n</data \1>$", messages[-1]["content"], re.MULTILINE | re.DOTALL)
     assert [json.loads(block) for _, block in blocks] == ["in <<Rome>>", "(none)", "soup </data 0>"]
+
+
+# ---------------------------------------------------------------------------------------------------------- the paper's
+
+PAPER = RunOptions(prompts="paper")
+
+
+def test_the_paper_shows_activations_token_by_token_and_again_without_zeros() -> None:
+    activations, without_zeros = shown("max_activating", options=PAPER)[:3], shown("max_activating", options=PAPER)[3:]
+    assert activations[1] == "and\t0\n London\t8"
+    assert without_zeros == [" Paris\t10", " London\t8", " Paris\t4"]
+
+
+def test_the_paper_lists_promoted_and_suppressed_tokens_in_one() -> None:
+    assert shown("vocabulary", options=PAPER) == [[*VOCABULARY.promoted.tokens, *VOCABULARY.suppressed.tokens]]
+
+
+def test_the_paper_lists_what_changed_without_order_or_sign() -> None:
+    assert shown("token_change", options=PAPER) == [sorted({" Eiffel", " tower", " soup", " salt"})]
+
+
+@pytest.mark.parametrize(
+    ("method", "n_lines"), [("combined_vm", 7), ("combined_tm", 7), ("combined_vt", 1), ("combined", 8)]
+)
+def test_the_papers_ensembles_show_their_kinds_of_evidence(method: Method, n_lines: int) -> None:
+    assert len(shown(method, options=PAPER)) == n_lines
+
+
+def test_the_paper_has_no_method_of_ours_and_says_why_evidence_is_missing() -> None:
+    found = messages_for("steered_texts", EVERYTHING, PAPER, SECRET)
+    assert isinstance(found, NotApplicable)
+    dead = messages_for("max_activating", Evidence(DEAD), PAPER, SECRET)
+    assert isinstance(dead, NotApplicable)
+    assert dead.status == Status.DEAD
+    assert len(shown("combined", Evidence(DEAD, VOCABULARY, CHANGE), PAPER)) == 2

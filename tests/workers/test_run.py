@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 
+from schema.presets import preset
 from schema.records import (
     Calibration,
     Exemplars,
@@ -131,6 +132,23 @@ def test_what_is_planted_is_detected_marked_and_fired_on_by_texts_like_it(house:
         assert sum(values) / len(found) >= 0.95
     controls = [score.control.value for score in scores if score.kind == "sensitivity" and score.control]
     assert max(controls) < 0.3
+
+
+def test_the_papers_procedure_runs_whole(house: House, server: LLMServer) -> None:
+    chosen = preset("paper")
+    options = SMALL.model_copy(update=chosen["options"])
+    run_id = house.submit(features="0-3", **{**chosen, "options": options})
+    house.work()
+    made = house.descriptions(0)
+    assert set(made) == set(chosen["methods"])
+    prompts = {method: description.prompt_id for method, description in made.items()}
+    assert prompts["combined"] == "describe/paper_combined.v1"
+    change = house.evidence(0)["token_change"].record
+    assert isinstance(change, TokenChange)
+    assert (change.strength_amplified, change.strength_suppressed) == (10.0, -10.0)
+    kinds = {(score.kind, score.method) for score in house.scores(0)}
+    assert {("output_llm", method) for method in chosen["methods"]} <= kinds
+    assert len(house.labels(run_id)) == 4
 
 
 def test_a_describer_that_sees_what_its_description_fails_on_mends_it(house: House, server: LLMServer) -> None:
