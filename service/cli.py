@@ -135,7 +135,7 @@ def run(
     corpus: Annotated[str, typer.Option(help="bundled, an id, operator:NAME, or a file to upload")] = "bundled",
     llm: Annotated[str, typer.Option(help="An LLM profile of the operator's; none for no LLM.")] = "default",
     seed: int = 0,
-    preset_name: Annotated[str, typer.Option("--preset", help="small or default")] = "default",
+    preset_name: Annotated[str, typer.Option("--preset", help="default, small or paper")] = "default",
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE, such as judge_trials=1; may be given again.")
     ] = None,
