@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from prompts import Ask, Prompt, load_prompt, quote
 from schema.records import (
+    About,
     Calibration,
     Description,
     Exemplars,
@@ -214,11 +215,11 @@ def spread(split: SplitExemplars, n: int) -> list[Window]:
     with the same eight tokens around the peak count once.
     """
     n_top = (n + 1) // 2
-    chosen: dict[int, Window] = {}
+    chosen: dict[About, Window] = {}
     for windows, limit in ((split.top[:n_top], n), (split.weighted, n), (split.top, n), (split.uniform, n)):
         for window in windows:
             if len(chosen) < limit:
-                chosen.setdefault(window.key, window)
+                chosen.setdefault(window.about, window)
     return sorted(chosen.values(), key=lambda w: (-w.maximum, w.document, w.position))
 
 
