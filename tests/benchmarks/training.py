@@ -37,7 +37,7 @@ def main() -> None:
     exemplars = [body_of(record) for record in records(seen, firing(seen, _N))]
     texts = [body_of_texts(of.subject.pieces(context.ids)) for context in islice(corpus(), _N_CONTEXTS)]
     small = [body_of(record) for made in acting_of(of, _STEERED).values() for record in made]
-    bodies = exemplars + texts + _WEIGHT * small
+    bodies = exemplars + 2 * texts + _WEIGHT * small
     _FILE.write_bytes(zstandard.train_dictionary(_BYTES, bodies, level=19).as_bytes())
 
 

@@ -201,7 +201,7 @@ def test_references_take_a_fraction_of_compressed_json() -> None:
     half = SplitReferences(top=some_windows(40)[:20], uniform=(), weighted=(), silent=(), hard_negatives=())
     record = exemplars(half).model_copy(update={"score": half.model_copy(update={"top": some_windows(40)[20:]})})
     packed = pack(record)
-    assert len(packed) < 900
+    assert len(packed) < 1_000
     assert len(packed) < 0.6 * len(zlib.compress(json.dumps(record.model_dump(mode="json")).encode(), 9))
     assert unpack(References, packed) == record
 
