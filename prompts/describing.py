@@ -10,6 +10,7 @@ from prompts.loader import Ask, load_prompt
 from prompts.paper import paper_messages_for
 from prompts.quoting import quote
 from schema.records import (
+    About,
     Calibration,
     Method,
     RunOptions,
@@ -172,11 +173,11 @@ def spread(split: SplitExemplars, n: int) -> list[Window]:
     with the same eight tokens around the peak count once.
     """
     n_top = (n + 1) // 2
-    chosen: dict[int, Window] = {}
+    chosen: dict[About, Window] = {}
     for windows, limit in ((split.top[:n_top], n), (split.weighted, n), (split.top, n), (split.uniform, n)):
         for window in windows:
             if len(chosen) < limit:
-                chosen.setdefault(window.key, window)
+                chosen.setdefault(window.about, window)
     return sorted(chosen.values(), key=lambda w: (-w.maximum, w.document, w.position))
 
 

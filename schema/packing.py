@@ -8,7 +8,7 @@ What has no such form stays JSON, so that any record goes in and comes out as it
 
 A packed record is a version byte and a zstandard frame of: length of the header (4 bytes), header (JSON), columns. The
 version also says which dictionary the frame was made with: `data/packing.vN.zdict`, trained on evidence of MLP neurons
-on the bundled corpus (`tests/benchmarks/training.py`).
+on the bundled corpus (`tests/benchmarks/training.py`). Texts alone are packed without a header.
 """
 
 import json
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from schema.errors import GlossariumError
 from schema.records import Record
 
-VERSION = 2
+VERSION = 3
 _LEVEL = 19
 _FLOATS = ("<f2", "<f4", "<f8")
 _INTEGERS = ("|u1", "<i2", "<u4", "<i8")
@@ -46,10 +46,12 @@ R = TypeVar("R", bound=Record)
 
 def pack(record: Record) -> bytes:
     """Return a record as compressed bytes; equal records are equal bytes."""
-    compressor = zstandard.ZstdCompressor(
-        level=_LEVEL, dict_data=_dictionary(), write_checksum=True, write_dict_id=False
-    )
-    return bytes([VERSION]) + compressor.compress(body_of(record))
+    return _compressed(body_of(record))
+
+
+def pack_texts(texts: Sequence[str]) -> bytes:
+    """Return texts, such as the tokens of a context, as compressed bytes: without a header, as they are many."""
+    return _compressed(body_of_texts(texts))
 
 
 def body_of(record: Record) -> bytes:
@@ -62,19 +64,42 @@ def body_of(record: Record) -> bytes:
     return b"".join([_LENGTH.pack(len(header)), header, *columns])
 
 
+def body_of_texts(texts: Sequence[str]) -> bytes:
+    """Return what is compressed of texts: one text, which never begins with a bracket, or else JSON."""
+    joined = _joined(texts)
+    return (json.dumps(texts) if joined is None else joined).encode("utf-8", "surrogatepass")
+
+
 def unpack(cls: type[R], data: bytes) -> R:
     """Return the record that `pack` made these bytes of. Raises GlossariumError on any other bytes."""
+    body = _decompressed(data)
+    (n_bytes,) = _LENGTH.unpack_from(body)
+    nodes = json.loads(body[_LENGTH.size : _LENGTH.size + n_bytes].decode("utf-8", "surrogatepass"))
+    return cls.model_validate(_Reader(body, _LENGTH.size + n_bytes).record(nodes))
+
+
+def unpack_texts(data: bytes) -> tuple[str, ...]:
+    """Return the texts that `pack_texts` made these bytes of. Raises GlossariumError on any other bytes."""
+    body = _decompressed(data).decode("utf-8", "surrogatepass")
+    return tuple(json.loads(body) if body.startswith("[") else _parted(body))
+
+
+def _compressed(body: bytes) -> bytes:
+    compressor = zstandard.ZstdCompressor(
+        level=_LEVEL, dict_data=_dictionary(), write_checksum=True, write_dict_id=False
+    )
+    return bytes([VERSION]) + compressor.compress(body)
+
+
+def _decompressed(data: bytes) -> bytes:
     if data[:1] != bytes([VERSION]):
         raise GlossariumError(
             f"a packed record of version {data[:1].hex() or 'none'}; this installation reads {VERSION:02x}"
         )
     try:
-        body = zstandard.ZstdDecompressor(dict_data=_dictionary()).decompress(data[1:])
+        return zstandard.ZstdDecompressor(dict_data=_dictionary()).decompress(data[1:])
     except zstandard.ZstdError as exc:
         raise GlossariumError(f"a packed record of {len(data)} bytes is damaged: {exc}") from exc
-    (n_bytes,) = _LENGTH.unpack_from(body)
-    nodes = json.loads(body[_LENGTH.size : _LENGTH.size + n_bytes].decode("utf-8", "surrogatepass"))
-    return cls.model_validate(_Reader(body, _LENGTH.size + n_bytes).record(nodes))
 
 
 @cache

@@ -6,7 +6,7 @@ aware. A *position* is a token position; a *document* is the corpus' own running
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -222,13 +222,16 @@ class TokenList(Record):
     values: tuple[float, ...]
 
 
+KEY_BEFORE, KEY_AFTER = 4, 3
+"""Tokens around a peak that tell, with it, what a window is about: eight."""
+
+
 class Window(Record):
     """A stretch of a document around the token where the feature is strongest."""
 
     document: int
     position: int = Field(description="of the peak in its context")
     peak: int = Field(description="index of the peak in `tokens`")
-    key: int = Field(description="hash of the exact eight tokens around the peak")
     tokens: tuple[str, ...]
     activations: tuple[float, ...]
 
@@ -242,19 +245,39 @@ class Window(Record):
         """Return the activation at the peak."""
         return self.activations[self.peak]
 
+    @property
+    def about(self) -> "About":
+        """Return what windows of the same words have in common."""
+        before = min(self.peak, KEY_BEFORE)
+        return About(before, self.tokens[self.peak - before : self.peak + KEY_AFTER + 1])
 
-class SplitExemplars(Record):
+
+class About(NamedTuple):
+    """The eight tokens around a peak, fewer at the ends of its context, and how many of them come before it."""
+
+    before: int
+    tokens: tuple[str, ...]
+
+
+W = TypeVar("W", bound=Record)
+
+
+class Lists(Record, Generic[W]):
+    """What is kept of one half of the corpus, as windows of some form."""
+
+    top: tuple[W, ...]
+    uniform: tuple[W, ...]
+    weighted: tuple[W, ...]
+    silent: tuple[W, ...]
+    hard_negatives: tuple[W, ...]
+
+
+class SplitExemplars(Lists[Window]):
     """The stored contexts of one half of the corpus."""
 
-    top: tuple[Window, ...]
-    uniform: tuple[Window, ...]
-    weighted: tuple[Window, ...]
-    silent: tuple[Window, ...]
-    hard_negatives: tuple[Window, ...]
 
-
-class Exemplars(Record):
-    """What makes a feature fire, and how often it does."""
+class Firing(Record):
+    """How often and how strongly a feature fires."""
 
     n_tokens: int
     n_firing: int
@@ -263,6 +286,11 @@ class Exemplars(Record):
     max: float
     histogram_edges: tuple[float, ...]
     histogram: tuple[int, ...]
+
+
+class Exemplars(Firing):
+    """What makes a feature fire, and how often it does."""
+
     describe: SplitExemplars
     score: SplitExemplars
 

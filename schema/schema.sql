@@ -140,7 +140,22 @@ CREATE TABLE provenance (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY
 );
 
--- Packed evidence: one compressed blob a feature and kind.
+-- A corpus as one tokenizer reads it, in contexts of one length, and the tokens of those contexts that exemplars refer
+-- to: packed, each once for all features and dictionaries. They never change.
+CREATE TABLE reading (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    recipe text NOT NULL UNIQUE
+);
+
+CREATE TABLE context (
+    reading_id integer NOT NULL REFERENCES reading,
+    number bigint NOT NULL,
+    tokens bytea NOT NULL,
+    PRIMARY KEY (reading_id, number)
+);
+ALTER TABLE context ALTER COLUMN tokens SET STORAGE EXTERNAL;
+
+-- Packed evidence: one compressed blob a feature and kind. That of exemplars refers to the contexts of a reading.
 CREATE TABLE evidence (
     dictionary_id uuid NOT NULL REFERENCES dictionary ON DELETE CASCADE,
     feature integer NOT NULL,
@@ -149,6 +164,7 @@ CREATE TABLE evidence (
     payload bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     provenance_id bigint NOT NULL REFERENCES provenance,
+    reading_id integer REFERENCES reading,
     PRIMARY KEY (dictionary_id, feature, kind, recipe)
 );
 ALTER TABLE evidence ALTER COLUMN payload SET STORAGE EXTERNAL;

@@ -175,7 +175,6 @@ _WINDOW: Example = {
     "document": 17,
     "position": 41,
     "peak": 3,
-    "key": 7281930,
     "tokens": ["They", " crossed", " the", " Dan", "ube"],
     "activations": [0.0, 0.1, 0.4, 6.31, 2.2],
 }

@@ -17,8 +17,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
+from schema.contexts import context_number
 from schema.errors import BadCorpus
-from workers.methods.windows import context_number
 
 BUNDLED = Path(str(files("schema") / "data" / "corpus.jsonl"))
 MAX_DOCUMENT_BYTES = 64 * 2**20  # one document is held in memory

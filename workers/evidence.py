@@ -4,17 +4,20 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
 from schema.blobs import BlobRef, open_blobs
+from schema.contexts import References
 from schema.errors import BadSelection
 from schema.graph import block_jobs, blocks_of, features_per_block
-from schema.records import Exemplars
+from schema.records import Provenance
 from schema.selection import draw, parse_selection
 from schema.stages import Stage
 from schema.store import artifacts, evidence, features, jobs, run_features
+from schema.store.contexts import Reading
 from schema.store.database import Connection
 from schema.store.run_features import Brief, RunFeature
 from schema.subjects import Site
@@ -25,7 +28,8 @@ from workers.corpus import Shard, contexts, open_corpus
 from workers.desk import read_brief, read_corpus
 from workers.dictionary import LoadedDictionary
 from workers.engine import Context, Outcome
-from workers.methods.exemplar_records import Pieces, records
+from workers.methods.contexts import Contexts
+from workers.methods.exemplar_records import records, texts
 from workers.methods.exemplars import ExemplarAccumulator, ExemplarOptions
 from workers.methods.interventions import tokens_per_forward
 from workers.methods.stored_exemplars import frames, merge_blocks, read_blocks
@@ -37,7 +41,7 @@ from workers.sources import corpus_path
 from workers.subject import Batch, Subject
 
 _FORWARDS_AT_ONCE = 4  # between updates of the exemplars: larger updates cost less a token, and more memory
-_RECORDS_AT_ONCE = 256
+_RECORDS_AT_ONCE = 128  # the contexts that they are the first to refer to are packed in some 10 s at most
 _NO_LIMIT = 2**62  # bytes of what workers write themselves
 _N_NEIGHBOURS = 5  # whose firing makes a silent context a hard negative
 
@@ -86,9 +90,7 @@ def merge_exemplars(context: Context) -> Outcome:
     fingerprint = opened.subject.fingerprint
     fingerprint |= {"tokens_per_forward": min(shard["tokens_per_forward"] for shard in spent)} if spent else {}
     provenance = recipes.provenance("exemplars", brief, corpus, fingerprint, seconds, found.n_tokens)
-    for made in _records(context, blob.sha256, sorted(absent), opened.subject.pieces):
-        with context.transaction() as connection:  # at once, as they are many; written again they are the same
-            evidence.put(connection, brief.dictionary.id, "exemplars", provenance, made)
+    _store(Scene(context, brief, corpus, opened), blob.sha256, sorted(absent), provenance)
 
     def write(connection: Connection) -> None:
         artifacts.put(connection, recipe, *blob)
@@ -206,15 +208,33 @@ def _summary(context: Context, sha256: str) -> _Summary:
     return _Summary(n_tokens[0], torch.cat(n_firing), torch.cat(largest).nan_to_num(neginf=0.0))
 
 
-def _records(context: Context, sha256: str, wanted: Sequence[int], pieces: Pieces) -> Iterator[dict[int, Exemplars]]:
+def _store(scene: Scene, sha256: str, wanted: Sequence[int], provenance: Provenance) -> None:
+    """Write the exemplars of some features, not with the end of the job, as they are many: again they are the same."""
+    subject = scene.opened.subject
+    reading = recipes.reading(scene.brief, scene.corpus, subject.tokenization)
+    for rows, kept in _records(scene.context, sha256, wanted):
+        source = Reading(reading, partial(texts, kept, subject.pieces))
+        with scene.context.transaction() as connection:
+            evidence.put_exemplars(connection, scene.brief.dictionary.id, provenance, rows, source)
+        scene.context.progress.advance()
+
+
+class _Some(NamedTuple):
+    """The exemplars of some features, by feature, and contexts among which are those that they refer to."""
+
+    rows: dict[int, References]
+    contexts: Contexts
+
+
+def _records(context: Context, sha256: str, wanted: Sequence[int]) -> Iterator[_Some]:
     """Yield the exemplars of some features, a few at once, in rising order."""
     with open_blobs(context.settings).open(sha256) as file:
         for block in _counted(context, read_blocks(file)):
             first = block.watched.first
             here = [feature for feature in wanted if first <= feature < first + block.n_features]
-            found = zip(here, records(block, here, pieces), strict=True)
+            found, kept = zip(here, records(block, here), strict=True), block.contexts()
             while some := dict(itertools.islice(found, _RECORDS_AT_ONCE)):
-                yield some
+                yield _Some(some, kept)
 
 
 def _counted(context: Context, blocks: Iterable[ExemplarAccumulator]) -> Iterator[ExemplarAccumulator]:

@@ -12,6 +12,7 @@ from workers.methods.prompts_neutral import PROMPTS_VERSION
 VERSIONS: dict[str, int] = {
     "thresholds": 1,
     "exemplars": 2,
+    "reading": 1,
     "vocabulary": 1,
     "token_change": 2,
     "jacobian": 1,
@@ -40,6 +41,12 @@ def partial(brief: Brief, corpus: str, shard: int, n_shards: int) -> str:
 def exemplars(brief: Brief, corpus: str) -> str:
     """Return the recipe of the exemplars of a dictionary on a corpus."""
     return evidence("exemplars", brief, corpus)
+
+
+def reading(brief: Brief, corpus: str, tokenization: str) -> str:
+    """Return the recipe of the contexts of a corpus; all dictionaries of subjects with one tokenizer share them."""
+    made_from = {"corpus": corpus, "tokenization": tokenization, "length": brief.spec.options.context_length}
+    return digest({"kind": "reading", "version": VERSIONS["reading"], **made_from})
 
 
 def jacobian(brief: Brief, corpus: str) -> str:

@@ -7,6 +7,7 @@ the length of one call; a Subject is not thread-safe. It does not know dictionar
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 import structlog
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from schema.errors import ShapeMismatch, UnknownSite, UnknownSubject
+from schema.recipes import digest
 from schema.subjects import Site, SubjectFacts, width
 from workers.architecture import Anatomy
 from workers.hooks import Edit as Edit
@@ -122,6 +124,11 @@ class Subject:
         }
 
     # ------------------------------------------------------------------------------------------ tokens
+
+    @cached_property
+    def tokenization(self) -> str:
+        """Return the sha256 of what decides which tokens a text has, and the sink that is put before them."""
+        return digest({"tokenizer": self.tokenizer.backend_tokenizer.to_str(), "sink": self.sink_id})
 
     def tokenize(self, text: str) -> list[int]:
         """Return the tokens of a text, without special tokens around it."""

@@ -1,17 +1,25 @@
-"""Evidence: one packed blob a feature, kind and recipe, and the provenance of those that were made together."""
+"""Evidence: one packed blob a feature, kind and recipe, and the provenance of those that were made together.
+
+Exemplars are written as references to contexts, and read as what they refer to.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 from uuid import UUID
 
+from schema.contexts import References, unfold
 from schema.packing import pack, unpack
 from schema.records import EVIDENCE_RECORDS, AnyEvidence, EvidenceKind, Provenance, Record
+from schema.store import contexts
+from schema.store.contexts import Reading
 from schema.store.database import Connection
 from schema.store.queries import as_json, load_queries
 
 _queries = load_queries("evidence")
 
 E = TypeVar("E", bound=Record)
+
+_STORED_AS: dict[EvidenceKind, type[References]] = {"exemplars": References}
 
 
 class Stored(NamedTuple):
@@ -28,29 +36,36 @@ def put(
     provenance: Provenance,
     rows: Mapping[int, AnyEvidence],
 ) -> None:
-    """Write (or write again) the evidence of some features that was made together, under one recipe."""
-    if not rows:
-        return
-    features = sorted(rows)
-    _queries.put(
-        connection,
-        dictionary_id=dictionary_id,
-        kind=kind,
-        recipe=provenance.recipe,
-        provenance_id=_queries.put_provenance(connection, document=as_json(provenance.document)),
-        features=features,
-        payloads=[pack(rows[feature]) for feature in features],
-    )
+    """Write (or write again) the evidence of some features that was made together, under one recipe; not exemplars."""
+    if rows:
+        made = _made(connection, provenance, rows)
+        _queries.put(connection, dictionary_id=dictionary_id, kind=kind, reading_id=None, **made)
+
+
+def put_exemplars(
+    connection: Connection,
+    dictionary_id: UUID,
+    provenance: Provenance,
+    rows: Mapping[int, References],
+    reading: Reading,
+) -> None:
+    """Write (or write again) the exemplars of some features, and those contexts that they are the first to refer to."""
+    if rows:
+        reading_id = contexts.put(connection, reading, {n for references in rows.values() for n in references.contexts})
+        made = _made(connection, provenance, rows)
+        _queries.put(connection, dictionary_id=dictionary_id, kind="exemplars", reading_id=reading_id, **made)
 
 
 def load(
     connection: Connection, dictionary_id: UUID, record: type[E], recipe: str, features: Sequence[int]
 ) -> dict[int, E]:
     """Return the evidence of one kind that some features have under a recipe; missing ones are left out."""
-    rows = _queries.load(
-        connection, dictionary_id=dictionary_id, kind=kind_of(record), recipe=recipe, features=list(features)
+    kind = kind_of(record)
+    rows = list(
+        _queries.load(connection, dictionary_id=dictionary_id, kind=kind, recipe=recipe, features=list(features))
     )
-    return {feature: unpack(record, payload) for feature, payload in rows}
+    packed = [_Packed(kind, payload, reading_id) for _, payload, reading_id in rows]
+    return dict(zip((row[0] for row in rows), cast(list[E], _opened(connection, packed)), strict=True))
 
 
 def missing(
@@ -64,13 +79,49 @@ def missing(
 
 def latest(connection: Connection, dictionary_id: UUID, feature: int) -> dict[EvidenceKind, Stored]:
     """Return the newest evidence of every kind that a feature has."""
-    rows = _queries.latest(connection, dictionary_id=dictionary_id, feature=feature)
+    rows = list(_queries.latest(connection, dictionary_id=dictionary_id, feature=feature))
+    found = _opened(connection, [_Packed(*row[:3]) for row in rows])
     return {
-        kind: Stored(unpack(EVIDENCE_RECORDS[kind], payload), Provenance(recipe=recipe, document=document))
-        for kind, payload, recipe, document in rows
+        kind: Stored(record, Provenance(recipe=recipe, document=document))
+        for record, (kind, _, _, recipe, document) in zip(found, rows, strict=True)
     }
 
 
 def kind_of(record: type[Record]) -> EvidenceKind:
     """Return the name that a record of evidence is stored under."""
     return next(kind for kind, known in EVIDENCE_RECORDS.items() if known is record)
+
+
+class _Packed(NamedTuple):
+    """A piece of evidence as it is stored; exemplars name the reading whose contexts they refer to."""
+
+    kind: EvidenceKind
+    payload: bytes
+    reading_id: int | None
+
+
+def _made(connection: Connection, provenance: Provenance, rows: Mapping[int, Record]) -> dict[str, Any]:
+    """Return what is bound for rows that were made together, and write their provenance."""
+    features = sorted(rows)
+    return {
+        "recipe": provenance.recipe,
+        "provenance_id": _queries.put_provenance(connection, document=as_json(provenance.document)),
+        "features": features,
+        "payloads": [pack(rows[feature]) for feature in features],
+    }
+
+
+def _opened(connection: Connection, packed: Sequence[_Packed]) -> list[AnyEvidence]:
+    """Return the records of what was packed, in order; the contexts of one reading are read together."""
+    forms: list[type[AnyEvidence | References]]
+    forms = [_STORED_AS.get(one.kind, EVIDENCE_RECORDS[one.kind]) for one in packed]
+    made = [unpack(form, one.payload) for form, one in zip(forms, packed, strict=True)]
+    wanted: dict[int, set[int]] = {}
+    for one, record in zip(packed, made, strict=True):
+        if isinstance(record, References):
+            wanted.setdefault(one.reading_id or 0, set()).update(record.contexts)
+    texts = {reading_id: contexts.load(connection, reading_id, numbers) for reading_id, numbers in wanted.items()}
+    return [
+        unfold(record, texts[one.reading_id or 0]) if isinstance(record, References) else record
+        for one, record in zip(packed, made, strict=True)
+    ]

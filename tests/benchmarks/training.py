@@ -9,18 +9,19 @@ from pathlib import Path
 
 import zstandard
 
-from schema.packing import VERSION, body_of
+from schema.packing import VERSION, body_of, body_of_texts
 from schema.records import DictionarySpec, Encoder
 from schema.settings import load_settings
 from schema.subjects import BUNDLED, Site
 from tests.benchmarks.setting import corpus
-from tests.benchmarks.storing import acting_of, exemplars_of
+from tests.benchmarks.storing import acting_of, exemplars_of, firing
 from tests.dev_data import VARIABLE, dev_data
 from workers.dictionary import firing_thresholds, load_dictionary
 from workers.loading import load_subject
+from workers.methods.exemplar_records import records
 from workers.opened import Opened
 
-_LAYER, _TOKENS, _N = 8, 30_000, 96
+_LAYER, _TOKENS, _N, _N_CONTEXTS = 8, 30_000, 96, 480  # contexts: all of the bundled corpus
 _STEERED = (5, 305, 605, 905, 1205, 77, 401, 909)
 _WEIGHT = 12  # of the small kinds, or exemplars fill the dictionary by themselves
 _BYTES = 112_640
@@ -32,9 +33,11 @@ def main() -> None:
     if dev_data() is not None:
         raise SystemExit(f"{VARIABLE} is set; the dictionary is trained on the bundled corpus alone")
     of = neurons(_LAYER)
-    exemplars = [body_of(record) for record in exemplars_of(of, _TOKENS, _N).exemplars]
-    small = [body_of(record) for records in acting_of(of, _STEERED).values() for record in records]
-    bodies = exemplars + _WEIGHT * small
+    seen = exemplars_of(of, _TOKENS)
+    exemplars = [body_of(record) for record in records(seen, firing(seen, _N))]
+    texts = [body_of_texts(of.subject.pieces(context.ids)) for context in islice(corpus(), _N_CONTEXTS)]
+    small = [body_of(record) for made in acting_of(of, _STEERED).values() for record in made]
+    bodies = exemplars + 2 * texts + _WEIGHT * small
     _FILE.write_bytes(zstandard.train_dictionary(_BYTES, bodies, level=19).as_bytes())
 
 

@@ -51,9 +51,11 @@ OPTIONS = RunOptions(exemplars_in_prompt=4, tokens_in_prompt=4)
 
 
 def window(key: int, maximum: float, text: str = "we| saw| Paris| again", peak: int = 2) -> Window:
+    """Return a window that is about other words than those with another key: it is in the token before the peak."""
     pieces = tuple(text.split("|"))
+    pieces = (*pieces[: peak - 1], f"{pieces[peak - 1]}{key}", *pieces[peak:]) if peak and key else pieces
     activations = tuple(maximum if i == peak else 0.0 for i in range(len(pieces)))
-    return Window(document=key, position=peak, peak=peak, key=key, tokens=pieces, activations=activations)
+    return Window(document=key, position=peak, peak=peak, tokens=pieces, activations=activations)
 
 
 def split(
@@ -135,9 +137,9 @@ def missing(method: Method, evidence: Evidence) -> NotApplicable:
 
 def test_exemplars_are_shown_strongest_first_with_strength_and_marks() -> None:
     assert shown("max_activating") == [
-        [10, "we saw <<Paris>> again"],
-        [8, "and <<London>>"],
-        [4, "we saw <<Paris>> again"],
+        [10, "we saw1 <<Paris>> again"],
+        [8, "and2 <<London>>"],
+        [4, "we saw3 <<Paris>> again"],
         {"marked": ["Paris", "London"], "next": ["again"]},
     ]
 
@@ -249,7 +251,7 @@ def test_a_window_is_cut_to_24_tokens_around_the_peak() -> None:
     [("Paris| is", 0, "<<Paris>> is"), ("a|\n|b", 1, "a<<\n>>b"), ("a| |b", 1, "a<< >>b"), ("Par|is", 1, "Par<<is>>")],
 )
 def test_the_blank_before_a_peak_stays_outside_its_marks(text: str, peak: int, expected: str) -> None:
-    assert marked(window(1, 1.0, text, peak)) == expected
+    assert marked(window(0, 1.0, text, peak)) == expected
 
 
 @pytest.mark.parametrize(("activation", "expected"), [(10.0, 10), (9.4, 9), (0.2, 1), (-3.0, 1), (12.0, 10)])
@@ -260,16 +262,25 @@ def test_strength_is_on_a_scale_of_ten(activation: float, expected: int) -> None
 def test_half_the_exemplars_are_the_top_and_the_rest_spread_down() -> None:
     top = [window(i, 100.0 - i) for i in range(10)]
     weighted = [window(i, 100.0 - i) for i in (0, 30, 60, 90)]
-    assert [w.key for w in spread(split(top, weighted), 6)] == [0, 1, 2, 30, 60, 90]
+    assert [w.document for w in spread(split(top, weighted), 6)] == [0, 1, 2, 30, 60, 90]
 
 
 def test_exemplars_are_filled_from_the_top_and_then_from_the_uniform_sample() -> None:
     top = [window(i, 100.0 - i) for i in range(4)]
-    assert [w.key for w in spread(split(top, top[:1], [window(9, 1.0)]), 5)] == [0, 1, 2, 3, 9]
+    assert [w.document for w in spread(split(top, top[:1], [window(9, 1.0)]), 5)] == [0, 1, 2, 3, 9]
 
 
 def test_windows_with_the_same_words_around_the_peak_are_shown_once() -> None:
     assert len(spread(split([window(7, 3.0), window(7, 2.0)], [window(7, 1.0)]), 5)) == 1
+
+
+def test_windows_are_about_the_eight_tokens_around_the_peak_as_far_as_their_context_reaches() -> None:
+    words = "a|b|c|d|e|f|g|h|i|j|k"
+    assert window(0, 1.0, words, 5).about == (4, tuple("bcdefghi"))
+    assert window(0, 1.0, "x" + words[1:] + "|l", 5).about == window(0, 1.0, words, 5).about
+    assert window(0, 1.0, words, 1).about == (1, tuple("abcde"))
+    assert window(0, 1.0, words, 9).about == (4, tuple("fghijk"))
+    assert window(0, 1.0, "a|b|a|b", 1).about != window(0, 1.0, "a|b|a|b", 3).about  # the same tokens, another peak
 
 
 @given(

@@ -11,17 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schema.contexts import Reference, References, SplitReferences, context_number
 from schema.errors import GlossariumError
-from schema.packing import VERSION, pack, unpack
+from schema.packing import VERSION, pack, pack_texts, unpack, unpack_texts
 from schema.records import (
     Agreement,
     Calibration,
     CurvePoint,
-    Exemplars,
     Label,
     Record,
     Score,
-    SplitExemplars,
     Status,
     SteeredText,
     SteeredTexts,
@@ -29,7 +28,6 @@ from schema.records import (
     TokenChange,
     TokenList,
     VocabularyProjection,
-    Window,
 )
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -41,16 +39,8 @@ def tuples(strategy: st.SearchStrategy[object], max_size: int = 5) -> st.SearchS
     return st.lists(strategy, max_size=max_size).map(tuple)
 
 
-windows = st.builds(
-    Window,
-    document=WHOLE,
-    position=WHOLE,
-    peak=WHOLE,
-    key=WHOLE,
-    tokens=tuples(TEXTS),
-    activations=tuples(NUMBERS),
-)
-halves = st.builds(SplitExemplars, **{name: tuples(windows, 3) for name in SplitExemplars.model_fields})
+windows = st.builds(Reference, context=WHOLE, position=WHOLE, activations=tuples(NUMBERS))
+halves = st.builds(SplitReferences, **{name: tuples(windows, 3) for name in SplitReferences.model_fields})
 token_lists = st.builds(TokenList, ids=tuples(WHOLE), tokens=tuples(TEXTS), values=tuples(NUMBERS))
 points = st.builds(CurvePoint, r=NUMBERS, alpha=NUMBERS, kl_nats=NUMBERS)
 targets = st.builds(
@@ -59,7 +49,9 @@ targets = st.builds(
 texts = st.builds(SteeredText, target_kl_nats=NUMBERS, prompt=TEXTS, text=TEXTS)
 records = st.one_of(
     st.builds(
-        Exemplars,
+        References,
+        before=WHOLE,
+        after=WHOLE,
         n_tokens=WHOLE,
         n_firing=WHOLE,
         threshold=NUMBERS,
@@ -168,8 +160,8 @@ def test_numbers_that_are_mostly_zero_take_little() -> None:
     assert len(packed) < 400  # 8,000 bytes as they are; 200 of them are not 0
 
 
-def exemplars(windows: SplitExemplars) -> Exemplars:
-    return Exemplars(
+def exemplars(windows: SplitReferences) -> References:
+    return References(
         n_tokens=10**6,
         n_firing=1234,
         threshold=0.0,
@@ -177,56 +169,62 @@ def exemplars(windows: SplitExemplars) -> Exemplars:
         max=16.0,
         histogram_edges=(1.0, 2.0),
         histogram=(1234,),
+        before=24,
+        after=8,
         describe=windows,
         score=windows,
     )
 
 
-def some_windows(n: int) -> tuple[Window, ...]:
-    """Return windows of words that are drawn as unevenly as words are, with a fifth of the tokens active."""
+def some_windows(n: int) -> tuple[Reference, ...]:
+    """Return windows in some 20,000 contexts, with a fifth of the tokens active."""
     chance = random.Random(1)
-    words = [" " + "".join(chance.choices("etaoinshrdlucm", k=chance.randint(2, 8))) for _ in range(4000)]
-    weights = [1 / (rank + 1) for rank in range(len(words))]
 
-    def window(document: int) -> Window:
-        active = [chance.random() < 0.2 for _ in range(33)]
-        return Window(
-            document=document,
-            position=chance.randrange(128),
-            peak=24,
-            key=chance.getrandbits(32),
-            tokens=tuple(chance.choices(words, weights, k=33)),
-            activations=tuple(chance.randrange(2048) / 128 if a else 0.0 for a in active),
-        )
+    def window() -> Reference:
+        values = (chance.randrange(2048) / 128 if chance.random() < 0.2 else 0.0 for _ in range(33))
+        context = context_number(chance.randrange(20_000), 127 * chance.randrange(4))
+        return Reference(context=context, position=chance.randrange(128), activations=tuple(values))
 
-    return tuple(window(i) for i in range(n))
+    return tuple(window() for _ in range(n))
 
 
 def test_windows_that_lists_share_are_stored_once() -> None:
     one = some_windows(20)
-    lists = SplitExemplars(top=one, uniform=(), weighted=(), silent=(), hard_negatives=())
+    lists = SplitReferences(top=one, uniform=(), weighted=(), silent=(), hard_negatives=())
     record = exemplars(lists.model_copy(update={"uniform": one[::-1], "weighted": one[::2]}))
     packed = pack(record)
-    assert unpack(Exemplars, packed) == record
+    assert unpack(References, packed) == record
     assert len(packed) < len(pack(exemplars(lists))) + 60
 
 
-def test_exemplars_are_a_fraction_of_compressed_json() -> None:
-    half = SplitExemplars(top=some_windows(40)[:20], uniform=(), weighted=(), silent=(), hard_negatives=())
+def test_references_take_a_fraction_of_compressed_json() -> None:
+    half = SplitReferences(top=some_windows(40)[:20], uniform=(), weighted=(), silent=(), hard_negatives=())
     record = exemplars(half).model_copy(update={"score": half.model_copy(update={"top": some_windows(40)[20:]})})
     packed = pack(record)
-    assert len(packed) < 4_800
-    assert len(packed) < 0.85 * len(zlib.compress(json.dumps(record.model_dump(mode="json")).encode(), 9))
-    assert unpack(Exemplars, packed) == record
+    assert len(packed) < 1_000
+    assert len(packed) < 0.6 * len(zlib.compress(json.dumps(record.model_dump(mode="json")).encode(), 9))
+    assert unpack(References, packed) == record
+
+
+@given(tuples(TEXTS | st.text("[]\x1e\x1f \u00e9\n")))
+def test_texts_come_back_exactly(texts: tuple[str, ...]) -> None:
+    assert unpack_texts(pack_texts(texts)) == texts
+
+
+def test_texts_that_no_text_can_hold_come_back() -> None:
+    for texts in ((), ("",), ("\ud800", "["), ("[", "]"), ("[1]",), ("\x1f", "\ud800")):
+        assert unpack_texts(pack_texts(texts)) == texts
 
 
 def test_bytes_of_another_version_or_damaged_ones_are_refused() -> None:
     packed = pack(TokenList(ids=(1,), tokens=("a",), values=(1.0,)))
     assert packed[0] == VERSION
-    with pytest.raises(GlossariumError, match="version 63; this installation reads 02"):
+    with pytest.raises(GlossariumError, match="version 63; this installation reads 03"):
         unpack(TokenList, b"c" + packed[1:])
     with pytest.raises(GlossariumError, match="version none"):
         unpack(TokenList, b"")
+    with pytest.raises(GlossariumError, match="version 02"):
+        unpack_texts(b"\x02" + pack_texts((" a",))[1:])
     with pytest.raises(GlossariumError, match="damaged"):
         unpack(TokenList, packed[:-3])
     flipped = packed[:-6] + bytes([packed[-6] ^ 1]) + packed[-5:]

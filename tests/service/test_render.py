@@ -62,7 +62,7 @@ def score(kind: str, value: float, lift: float, **changes: object) -> Score:
 @pytest.fixture
 def feature() -> Feature:
     """Return a feature that fires on a city, with a bit of everything."""
-    window = Window(document=1, position=9, peak=1, key=3, tokens=(" to", " Paris", "\n"), activations=(0.5, 4.0, 1.0))
+    window = Window(document=1, position=9, peak=1, tokens=(" to", " Paris", "\n"), activations=(0.5, 4.0, 1.0))
     split = SplitExemplars(top=(window,), uniform=(), weighted=(), silent=(), hard_negatives=())
     promoted = TokenList(ids=(5,), tokens=(" France",), values=(3.25,))
     return Feature(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
+from schema.contexts import context_number, document_of, unfold
 from schema.errors import BadSelection, GlossariumError, NotFinite, NotFound, ShapeMismatch
 from schema.records import Exemplars, SplitExemplars, Window
 from schema.subjects import Site
@@ -22,13 +23,13 @@ from tests import tiny
 from workers.corpus import Document, contexts
 from workers.methods import exemplars
 from workers.methods.contexts import Contexts
-from workers.methods.exemplar_records import Pieces, records
+from workers.methods.exemplar_records import Pieces, records, texts
 from workers.methods.exemplars import ExemplarAccumulator, ExemplarOptions, merge
 from workers.methods.sampling import mix, uniform
 from workers.methods.stored_exemplars import frames, from_bytes, merge_blocks, read_blocks, to_bytes
 from workers.methods.tally import EDGES
 from workers.methods.vocabulary import nearest_neighbours
-from workers.methods.windows import ContextBatch, context_number, document_of
+from workers.methods.windows import ContextBatch
 from workers.shapes import in_fixed_shapes
 from workers.subject import Subject
 
@@ -196,7 +197,6 @@ def window(row: Row, at: int, feature: int, name: str, options: ExemplarOptions)
         document=document_of(row.context),
         position=at,
         peak=at - span[0],
-        key=key_of(row, at) & 0xFFFFFFFF,
         tokens=pieces([row.ids[t] for t in span]),
         activations=tuple(
             float(np.float16(row.activations[t][feature])) if row.counted[t] and not silent else 0.0 for t in span
@@ -219,8 +219,8 @@ def accumulate(
 
 
 def recorded(seen: ExemplarAccumulator, feature: int, pieces: Pieces) -> Exemplars:
-    (found,) = records(seen, [feature], pieces)
-    return found
+    (found,) = records(seen, [feature])
+    return unfold(found, texts(seen.contexts(), pieces, sorted(found.contexts)))
 
 
 def assert_same(found: Exemplars, expected: Exemplars) -> None:
@@ -243,7 +243,7 @@ def test_reference_cases_hold_what_they_are_for() -> None:
     peaks = [window.maximum for window in record.describe.top]
     assert len(peaks) == SMALL.k  # boilerplate did not fill the list with one sentence
     assert len(set(peaks)) < len(peaks)  # there are ties
-    assert len({window.key for window in record.describe.top}) == len(peaks)
+    assert len({window.about for window in record.describe.top}) == len(peaks)
     dead = recorded(accumulate([rows]), 1, pieces)
     assert dead.n_firing == 0
     assert dead.density == 0.0

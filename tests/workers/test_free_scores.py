@@ -18,7 +18,6 @@ def window(document, *tokens, peak=0):
         document=document,
         position=peak,
         peak=peak,
-        key=document,
         tokens=tokens,
         activations=tuple(map(float, range(len(tokens)))),
     )

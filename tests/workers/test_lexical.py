@@ -30,7 +30,7 @@ def window(tokens: str | Sequence[str], peak: int, activation: float = 1.0) -> W
     pieces = tuple(tokens.split("|")) if isinstance(tokens, str) else tuple(tokens)
     activations = tuple(activation if i == peak else 0.0 for i in range(len(pieces)))
     document = next(_documents)
-    return Window(document=document, position=peak, peak=peak, key=document, tokens=pieces, activations=activations)
+    return Window(document=document, position=peak, peak=peak, tokens=pieces, activations=activations)
 
 
 def exemplars(firing: Sequence[Window], silent: Sequence[Window]) -> Exemplars:

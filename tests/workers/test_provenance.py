@@ -12,6 +12,7 @@ from schema.records import Exemplars, TokenChange
 from schema.release import release
 from schema.store import corpora, database, dictionaries, evidence
 from service.features import read_feature
+from tests.tiny import BOS, tiny_corpus
 from tests.workers.house import SMALL, House, open_house
 from workers import recipes
 from workers.loading import load_subject
@@ -97,6 +98,23 @@ def test_every_kind_of_evidence_says_all_that_it_was_made_from(house: House) -> 
                 "seed": 7,
                 "n_tokens": read[kind],
             }
+
+
+def test_contexts_are_stored_once_for_the_features_of_all_runs(house: House) -> None:
+    def n_contexts() -> int:
+        ((n_readings, n),) = house.query("SELECT count(DISTINCT reading_id), count(*) FROM context")
+        assert n_readings == 1
+        return int(str(n))
+
+    before = n_contexts()
+    house.submit(features="4-7", llm="none", methods=("lexical",), seed=7)
+    house.work()
+    found = [house.evidence(feature)["exemplars"].record for feature in range(4, 8)]
+    halves = [half for one in found if isinstance(one, Exemplars) for half in (one.describe, one.score)]
+    windows = [window for half in halves for _, some in half for window in some]
+    assert 0 <= n_contexts() - before < len(windows) / 4
+    corpus = "\n".join(tiny_corpus())
+    assert all(window.text.removeprefix(BOS).strip() in corpus for window in windows)
 
 
 def test_seconds_of_exemplars_are_those_of_all_shards_and_of_the_merge(house: House) -> None:

@@ -1,4 +1,4 @@
-"""What was found of one feature, as the record that describers, judges and people see.
+"""What was found of one feature, as the record that is stored; with the texts of the contexts, it is what people see.
 
 Here what the describer may be shown and what it is scored on are kept apart: score windows about the same eight tokens
 as a describe window are dropped.
@@ -8,71 +8,46 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from schema.contexts import Reference, References, SplitReferences, Texts
 from schema.errors import BadSelection
-from schema.records import Exemplars, SplitExemplars, Window
 from workers.methods import tally
 from workers.methods.contexts import Contexts
 from workers.methods.exemplars import ExemplarAccumulator, Lists
 from workers.methods.slots import Slots
-from workers.methods.windows import DESCRIBE, SCORE, Span, document_of
-
-_MASK_32 = (1 << 32) - 1
+from workers.methods.windows import DESCRIBE, SCORE
 
 Pieces = Callable[[Sequence[int]], tuple[str, ...]]
+"""From token ids to the text of each; the texts joined are the text of the tokens."""
 
 
 class _Found(NamedTuple):
-    """One window as it was kept; the activations, if any, are those around the position."""
+    """One window as it was kept."""
 
-    context: int
     key: int
-    position: int
-    activations: list[float]
+    reference: Reference
 
 
-class Cutter(NamedTuple):
-    """How found windows become texts: the contexts they lie in, how far they reach, and the tokens' texts."""
-
-    contexts: Contexts
-    span: Span
-    pieces: Pieces
-
-    def window(self, found: _Found) -> Window:
-        """Return a window with its texts, cut at the ends of its context."""
-        ids = self.contexts.tokens_of(found.context)
-        start = found.position - self.span.before
-        low, high = max(0, start), min(len(ids), found.position + self.span.after + 1)
-        return Window(
-            document=document_of(found.context),
-            position=found.position,
-            peak=found.position - low,
-            key=found.key & _MASK_32,
-            tokens=self.pieces(ids[low:high].tolist()),
-            activations=tuple(found.activations[low - start : high - start] or [0.0] * (high - low)),
-        )
-
-
-def records(seen: ExemplarAccumulator, features: Sequence[int], pieces: Pieces) -> Iterator[Exemplars]:
-    """Yield what was found of some features of the dictionary, in their order.
-
-    pieces: from token ids to the text of each; the texts joined are the text of the tokens
-    Raises: BadSelection
-    """
-    cutter = Cutter(seen.contexts(), seen.options.span, pieces)
+def records(seen: ExemplarAccumulator, features: Sequence[int]) -> Iterator[References]:
+    """Yield what was found of some features of the dictionary, in their order. Raises BadSelection."""
     first, last = seen.watched.first, seen.watched.first + seen.n_features - 1
     for feature in features:
         if not first <= feature <= last:
             raise BadSelection(f"feature {feature}; these are the exemplars of features {first}..{last}")
-        yield _record(seen, feature - first, cutter)
+        yield _record(seen, feature - first)
 
 
-def _record(seen: ExemplarAccumulator, row: int, cutter: Cutter) -> Exemplars:
+def texts(contexts: Contexts, pieces: Pieces, numbers: Sequence[int]) -> Texts:
+    """Return the tokens of some contexts as texts. Raises NotFound."""
+    return {number: pieces(contexts.tokens_of(number).tolist()) for number in numbers}
+
+
+def _record(seen: ExemplarAccumulator, row: int) -> References:
     describe = _lists(seen, seen.lists[DESCRIBE], row, frozenset())
     shown = frozenset(window.key for windows in describe for window in windows)
     score = _lists(seen, seen.lists[SCORE], row, shown)
     counts = seen.counts
     histogram = tally.trim(counts.histogram[row].tolist())
-    return Exemplars(
+    return References(
         n_tokens=seen.n_tokens,
         n_firing=int(counts.n_firing[row]),
         threshold=float(seen.watched.thresholds[row]),
@@ -80,8 +55,10 @@ def _record(seen: ExemplarAccumulator, row: int, cutter: Cutter) -> Exemplars:
         max=float(counts.largest[row]) if seen.n_tokens else 0.0,
         histogram_edges=histogram.edges,
         histogram=histogram.counts,
-        describe=_split(describe, cutter),
-        score=_split(score, cutter),
+        before=seen.options.before,
+        after=seen.options.after,
+        describe=_split(describe),
+        score=_split(score),
     )
 
 
@@ -98,9 +75,9 @@ def _read(of_all: Slots, row: int) -> Iterator[_Found]:
     ordered = of_all.rows(slice(row, row + 1)).ordered()
     n_kept = int((ordered.cost < float("inf")).sum())
     for context, key, position, values in zip(*(tensor[0, :n_kept].tolist() for tensor in ordered[1:]), strict=True):
-        yield _Found(context, key, position, values)
+        yield _Found(key, Reference(context=context, position=position, activations=tuple(values)))
 
 
-def _split(lists: list[list[_Found]], cutter: Cutter) -> SplitExemplars:
-    top, uniform, weighted, silent, hard = (tuple(cutter.window(found) for found in part) for part in lists)
-    return SplitExemplars(top=top, uniform=uniform, weighted=weighted, silent=silent, hard_negatives=hard)
+def _split(lists: list[list[_Found]]) -> SplitReferences:
+    top, uniform, weighted, silent, hard = (tuple(found.reference for found in part) for part in lists)
+    return SplitReferences(top=top, uniform=uniform, weighted=weighted, silent=silent, hard_negatives=hard)

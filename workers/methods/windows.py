@@ -10,29 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from schema.errors import BadCorpus, ShapeMismatch
+from schema.errors import ShapeMismatch
+from schema.records import KEY_AFTER, KEY_BEFORE
 from workers.methods.sampling import mix_tensors, uniform
 
 DESCRIBE, SCORE = 0, 1
-KEY_BEFORE, KEY_AFTER = 4, 3  # with the peak, eight tokens
 _LARGEST_FLOAT16 = 65504.0
 _NO_TOKEN = -1  # outside the context
-_OFFSET_BITS = 32
-
-
-def context_number(document: int, offset: int) -> int:
-    """Return the number of the context that begins at a token offset of a document; below 2^63.
-
-    Raises: BadCorpus from 2^31 documents or 2^32 tokens in one document on
-    """
-    if not (0 <= document < 2**31 and 0 <= offset < 2**_OFFSET_BITS):
-        raise BadCorpus(f"document {document}, token {offset}: at most 2^31 documents of 2^32 tokens each are numbered")
-    return document << _OFFSET_BITS | offset
-
-
-def document_of(number: int) -> int:
-    """Return the document of the context with this number."""
-    return number >> _OFFSET_BITS
 
 
 class ContextBatch(NamedTuple):
