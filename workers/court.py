@@ -1,6 +1,8 @@
 """What both judges of a block start from: whose texts a feature's are set against, and which descriptions are wrong."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +47,8 @@ class Case(NamedTuple):
     refusal: Measurement | None
 
 
-class Court(NamedTuple):
+@dataclass(frozen=True)
+class Court:
     """What judging a block needs, read once."""
 
     context: Context
@@ -76,10 +79,9 @@ class Court(NamedTuple):
         targets = reached_targets(self.calibration[feature], options.judge_targets)
         if not targets:
             return without(Status.UNREACHABLE, f"no strength reaches a KL of {options.judge_targets} nats")
-        pool = self._pool()
-        places = [self.block.pooled.index(member) for member in pool.features]
-        eligible = eligible_distractors(feature, self.cosines[feature][places], targets, pool)
-        pairs = draw_pairs(self.seed, feature, eligible, pool, n=options.embedding_pairs)
+        places = [self.block.pooled.index(member) for member in self.pool.features]
+        eligible = eligible_distractors(feature, self.cosines[feature][places], targets, self.pool)
+        pairs = draw_pairs(self.seed, feature, eligible, self.pool, n=options.embedding_pairs)
         if not pairs.report:
             return without(Status.NOT_APPLICABLE, f"{len(eligible)} features of the pool fit as distractors; needs 2")
         members = {feature, *(i for half in pairs for pair in half for i in pair)}
@@ -110,7 +112,8 @@ class Court(NamedTuple):
     def _is_steered(self, feature: int) -> bool:
         return feature in self.texts and feature in self.calibration and feature in self.cosines
 
-    def _pool(self) -> Pool:
+    @cached_property
+    def pool(self) -> Pool:
         """Return those features of the pool that have steered texts."""
         pooled = self.block.pooled
         members = [feature for feature in pooled if self._is_steered(feature)]

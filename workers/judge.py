@@ -187,12 +187,13 @@ def _judge_texts(
     trials = judge_trials(court.seed, case.feature, n_trials, case.pairs.report, case.sets)
     verdicts: dict[int, list[Verdict]] = {description.id or 0: [] for description in judged}
     control: list[Verdict] = []
+    wrong = _wrong_texts(court, case, winner) if winner is not None and case.feature in bench.controls else {}
     for trial, pair in zip(trials, case.pairs.report, strict=False):
         # One trial after another: the three sets stand first in the prompt, and the endpoint has them cached.
         for description in judged:
             verdicts[description.id or 0].append(_ask(court, llm, trial, description.text or ""))
-        if winner is not None and case.feature in bench.controls:
-            control += [_ask(court, llm, trial, text) for text in _wrong_texts(court, case, winner, pair)]
+        if pair in wrong:
+            control.append(_ask(court, llm, trial, wrong[pair]))
     for description in judged:
         measured = evaluate_output_llm(verdicts[description.id or 0], control if description == winner else ())
         yield court.score(case, description, "output_llm", measured)
@@ -203,10 +204,10 @@ def _is_judged(bench: Bench, case: Case, description: Description, winner: Descr
     return description == winner or (every and survives(bench.rankings.get(case.feature), description))
 
 
-def _wrong_texts(court: Court, case: Case, description: Description, pair: Pair) -> list[str]:
+def _wrong_texts(court: Court, case: Case, description: Description) -> dict[Pair, str]:
+    """Return, for the reported pairs that have one, a description by the same method of a feature it is wrong for."""
     texts = court.texts_by(description)
-    wrong = court.draw_wrong(case, texts)
-    return [texts[wrong[pair]]] if pair in wrong else []
+    return {pair: texts[feature] for pair, feature in court.draw_wrong(case, texts).items()}
 
 
 def _ask(court: Court, llm: LLMProfile, trial: JudgeTrial, text: str) -> Verdict:

@@ -276,9 +276,13 @@ class Subject:
         return self.anatomy.norm_direction(x)
 
     @torch.no_grad()
-    def unembed(self, hidden: Tensor) -> Tensor:
-        """Return logits (…, n_vocab) float32 of hidden states after the final norm, soft-capped if the model does."""
-        logits = F.linear(hidden.to(self.dtype), self.unembedding, self._head_bias).float()
+    def unembed(self, hidden: Tensor, tokens: slice = slice(None)) -> Tensor:
+        """Return logits (…, n_vocab) float32 of hidden states after the final norm, soft-capped if the model does.
+
+        tokens: the ids whose logits are wanted.
+        """
+        bias = None if self._head_bias is None else self._head_bias[tokens]
+        logits = F.linear(hidden.to(self.dtype), self.unembedding[tokens], bias).float()
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     @torch.no_grad()

@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import acting, changing, reading, storing
+from tests.benchmarks import acting, changing, reading, steering, storing
 from tests.benchmarks.measure import Row
 
+_MET = {True: "yes", False: "NO", None: ""}
 RESULT = Path("build/bench.json")
 _ALL: dict[str, Callable[[], Iterator[Row]]] = {
     "exemplars": reading.exemplar_pass,
@@ -20,7 +21,7 @@ _ALL: dict[str, Callable[[], Iterator[Row]]] = {
     "token_change": changing.exact,
     "sequential": changing.sequential,
     "linear": changing.linear,
-    "steering": acting.steering,
+    "steering": steering.steering,
     "batches": acting.batches,
     "subsets": acting.subsets,
     "evidence_size": storing.evidence_size,
@@ -46,7 +47,7 @@ def _table(rows: list[Row]) -> Table:
     table = Table("what", "ours", "other", "unit", "ratio", "target", "met", "the ratio is")
     for row in rows:
         figures = (f"{row.ours:.4g}", f"{row.other:.4g}", row.unit, f"{row.ratio:.2f}", row.target)
-        table.add_row(row.name, *figures, "yes" if row.met else "NO", row.meaning)
+        table.add_row(row.name, *figures, _MET[row.met], row.meaning)
     return table
 
 

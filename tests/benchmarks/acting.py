@@ -1,9 +1,6 @@
-"""The output side: vocabulary projection, calibration with steered texts, batches of interventions."""
+"""The output side: vocabulary projection, batches of interventions, subsets of features."""
 
-import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -11,16 +8,10 @@ from torch import Tensor
 from tests.benchmarks.measure import Row, at_most, faster, race
 from tests.benchmarks.setting import SITE, beginnings, opened, random_tensors
 from workers.dictionary import LoadedDictionary
-from workers.methods.calibration import CURVE, TOLERANCE, calibrate, prompt_batch
-from workers.methods.interventions import mean_norm
-from workers.methods.prompts_neutral import CALIBRATION, DESCRIBE, SCORE
-from workers.methods.steering import GenerationOptions, sample_tokens, steer
 from workers.methods.vocabulary import Neighbours, Readout, normed_directions, project_vocabulary
 from workers.subject import Edit
 
 N = 64
-_FEATURES = list(range(N))
-_TARGETS = (0.25, -0.25, 0.5, -0.5)
 _VOCABULARY_BLOCK = 1024  # features: the largest product of the plain side
 
 
@@ -56,72 +47,6 @@ def vocabulary() -> Iterator[Row]:
 
     seconds = race(ours, bare, rounds=5)
     yield faster("vocabulary projection", seconds, 0.70, "one dense product of the same size", len(everyone))
-
-
-# ----------------------------------------------------------------------------------------- calibration, steered texts
-
-
-def steering() -> Iterator[Row]:
-    """Yield the speed of calibration and steered texts against one feature at a time."""
-    subject, _ = opened()
-
-    def ours() -> None:
-        found = calibrate(subject, SITE, directions(), _TARGETS)
-        steer(subject, SITE, directions(), found, _FEATURES, 0)
-
-    def plain() -> None:
-        for direction in directions():
-            _plain_steering(direction)
-
-    seconds = race(ours, plain, rounds=1)
-    yield faster("calibration and steered texts", seconds, 10.0, "a plain loop with bisection", N)
-
-
-def _plain_steering(direction: Tensor) -> None:
-    """Find each target's strength by bisection in log r, then write the texts, those of one length together."""
-    subject, _ = opened()
-    batch = prompt_batch(subject, CALIBRATION)
-    scale = mean_norm(subject, SITE, batch) / float(direction.norm())
-    clean = torch.log_softmax(subject.unembed(subject.hidden(batch))[batch.counted], -1)
-
-    def effect(r: float, sign: int) -> float:
-        hidden = subject.hidden(batch, added(direction, sign * r * scale, batch.n_rows))
-        steered = torch.log_softmax(subject.unembed(hidden)[batch.counted], -1)
-        return float((clean.exp() * (clean - steered)).sum(-1).mean())
-
-    for sign in (1, -1):
-        for r in CURVE:
-            effect(r, sign)
-    strengths = [0.0]
-    for target in _TARGETS:
-        sign = 1 if target > 0 else -1
-        strengths.append(sign * scale * _bisect(partial(effect, sign=sign), abs(target)))
-    prompts: dict[int, list[list[int]]] = defaultdict(list)
-    for prompt in (*DESCRIBE[:3], *SCORE[:3]):
-        ids = subject.tokenize(prompt.text)
-        prompts[len(ids)].append([subject.sink_id, *ids])
-    for alike in prompts.values():
-        _plain_texts([ids for ids in alike for _ in strengths], direction, strengths * len(alike))
-
-
-def _bisect(effect: Callable[[float], float], target: float) -> float:
-    low, high = math.log(CURVE[0]), math.log(CURVE[-1])
-    for _ in range(12):
-        middle = (low + high) / 2
-        value = effect(math.exp(middle))
-        if abs(value - target) <= TOLERANCE * target:
-            break
-        low, high = (middle, high) if value < target else (low, middle)
-    return math.exp(middle)
-
-
-def _plain_texts(rows: list[list[int]], direction: Tensor, strengths: list[float]) -> None:
-    subject, _ = opened()
-    options, edit = GenerationOptions(), Edit.add(SITE, direction.expand(len(rows), -1), torch.tensor(strengths))
-    decoded = subject.prefill(subject.batch(rows), edit)
-    for _ in range(options.n_tokens - 1):
-        ids = sample_tokens(decoded.logits, torch.rand(len(rows), dtype=torch.float64), options.temperature)
-        decoded = subject.step(ids, decoded.cache, edit)
 
 
 # ------------------------------------------------------------------------------------------------------------- batches

@@ -1,15 +1,14 @@
 """Token change in its three forms: exact, sequential, linear."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from schema.records import TokenChange
 from tests.benchmarks.acting import N, added, directions
-from tests.benchmarks.measure import Row, faster, race
+from tests.benchmarks.measure import Row, faster, race, timed
 from tests.benchmarks.setting import SITE, beginnings, opened
 from workers.methods.interventions import mean_norm
 from workers.methods.jacobian import Linear, agreement, first_positions, jacobian_rows, linear_token_change
@@ -21,7 +20,6 @@ _K = 10
 _N_COMPARED = 16
 _R = 0.3  # of the mean residual: on the real dictionary KL 0.5 nats is reached at 0.22 to 0.44
 
-T = TypeVar("T")
 _Plain = list[tuple[Tensor, Tensor]]
 
 
@@ -47,9 +45,9 @@ def linear() -> Iterator[Row]:
     """Yield the speed of linear token change of all features against the sequential one, with and without its build."""
     subject, dictionary = opened()
     everyone, some = _asked(dictionary.n_features), _asked(N)
-    build_s, built = _timed(lambda: _built(representative_first(subject, some.contexts)))
-    linear_s, _ = _timed(lambda: list(linear_token_change(subject, *_signed(everyone), built, k=_K)))
-    sequential_s, _ = _timed(lambda: _sequential(some))
+    build_s, built = timed(lambda: _built(representative_first(subject, some.contexts)))
+    linear_s, _ = timed(lambda: list(linear_token_change(subject, *_signed(everyone), built, k=_K)))
+    sequential_s, _ = timed(lambda: _sequential(some))
     few = Steering(*(part[:_N_COMPARED] for part in _signed(some)))
     measured = agreement(subject, SITE, few, some.contexts, built, k=_K)
     alike = f"{measured.overlap:.0%} of list entries as in the exact one, cosine {measured.cosine:.2f}"
@@ -84,13 +82,6 @@ def _built(contexts: Batch) -> Linear:
     subject, _ = opened()
     used = first_positions(contexts)
     return Linear(torch.cat(list(jacobian_rows(subject, SITE, used))), used.n_rows, int(used.counted.sum()))
-
-
-def _timed(run: Callable[[], T]) -> tuple[float, T]:
-    """Return the seconds that something took, and what came of it."""
-    started = time.perf_counter()
-    made = run()
-    return time.perf_counter() - started, made
 
 
 # ------------------------------------------------------------------------------------------------- the plain loop

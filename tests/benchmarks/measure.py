@@ -2,11 +2,16 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
-    """A measured ratio. `ours` and `other` are in `unit`; the ratio is said in `meaning`."""
+    """A measured ratio. `ours` and `other` are in `unit`; the ratio is said in `meaning`.
+
+    met: None where there is no target, only a figure that belongs beside another one.
+    """
 
     name: str
     ours: float
@@ -14,8 +19,22 @@ class Row(NamedTuple):
     ratio: float
     unit: str
     target: str
-    met: bool
+    met: bool | None
     meaning: str
+
+
+class Timed(NamedTuple, Generic[T]):
+    """The seconds that something took, and what came of it."""
+
+    seconds: float
+    made: T
+
+
+def timed(run: Callable[[], T]) -> Timed[T]:
+    """Return what running something once took and gave."""
+    started = time.perf_counter()
+    made = run()
+    return Timed(time.perf_counter() - started, made)
 
 
 def race(ours: Callable[[], object], other: Callable[[], object], *, rounds: int) -> tuple[float, float]:
@@ -35,6 +54,11 @@ def faster(name: str, seconds: tuple[float, float], least: float, against: str, 
     ratio = other / ours
     speeds = work / ours, work / other
     return Row(name, *speeds, ratio, "1/s", f">= {least:g}", ratio >= least, f"speed against {against}")
+
+
+def reported(name: str, seconds: tuple[float, float], against: str, work: float) -> Row:
+    """Return a row for a speed that is said, without a bound."""
+    return faster(name, seconds, 0.0, against, work)._replace(target="none", met=None)
 
 
 def at_most(name: str, ours: float, other: float, most: float, unit: str, against: str) -> Row:

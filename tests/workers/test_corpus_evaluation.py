@@ -26,7 +26,7 @@ def window(name: str, activations: Sequence[float]) -> Window:
     peak = max(range(len(activations)), key=lambda i: activations[i])
     tokens = tuple(f" {name}{i}" for i in range(len(activations)))
     return Window(
-        document=hash(name) % 2**31, position=peak, peak=peak, key=0, tokens=tokens, activations=tuple(activations)
+        document=hash(name) % 2**31, position=peak, peak=peak, tokens=tokens, activations=tuple(activations)
     )
 
 
@@ -135,7 +135,7 @@ def test_too_few_contexts_are_a_status(known: Exemplars, status: Status) -> None
     [([0], "<<a>> b c"), ([1, 2], "a <<b c>>"), ([0, 2], "<<a>> b <<c>>"), ([], "a b c"), ([0, 1, 2], "<<a b c>>")],
 )
 def test_neighbouring_marks_are_one(places: list[int], text: str) -> None:
-    of_three = Window(document=0, position=0, peak=0, key=0, tokens=("a", " b", " c"), activations=(1.0, 1.0, 1.0))
+    of_three = Window(document=0, position=0, peak=0, tokens=("a", " b", " c"), activations=(1.0, 1.0, 1.0))
     assert mark(of_three, places) == text
 
 

@@ -160,6 +160,13 @@ class _Text(NamedTuple):
     prompt: NeutralPrompt
 
 
+class _Written(NamedTuple):
+    """A text as it is stored, and the half it belongs to."""
+
+    half: str
+    text: SteeredText
+
+
 def steer(
     subject: Subject,
     site: Site,
@@ -185,8 +192,10 @@ def steer(
     vectors = _vectors(wide, calibrations)
     texts = list(_plan(vectors, options.n_prompts))
     rows = [_row(subject, text, vectors, features, seed) for text in texts]
-    written = dict(zip(texts, generate(subject, site, rows, options), strict=True))
-    return [_collect(subject, written, feature) for feature in range(len(wide))]
+    written: dict[int | None, list[_Written]] = defaultdict(list)
+    for text, ids in zip(texts, generate(subject, site, rows, options), strict=True):
+        written[text.feature].append(_Written(text.half, _steered_text(subject, text, ids)))
+    return [_halves([*written[feature], *written[None]]) for feature in range(len(wide))]
 
 
 _Vectors = Mapping[tuple[int | None, float], Tensor]
@@ -215,13 +224,9 @@ def _row(subject: Subject, text: _Text, vectors: _Vectors, features: Sequence[in
     return Row(tuple(subject.tokenize(text.prompt.text)), vectors[text.feature, text.target], keys)
 
 
-def _collect(subject: Subject, written: Mapping[_Text, tuple[int, ...]], feature: int) -> SteeredTexts:
-    halves: dict[str, list[SteeredText]] = {"describe": [], "score": []}
-    for steered in (True, False):  # unsteered texts come last
-        for text, ids in written.items():
-            if text.feature == (feature if steered else None):
-                halves[text.half].append(_steered_text(subject, text, ids))
-    return SteeredTexts(describe=tuple(halves["describe"]), score=tuple(halves["score"]))
+def _halves(written: Sequence[_Written]) -> SteeredTexts:
+    describe, score = (tuple(one.text for one in written if one.half == half) for half in ("describe", "score"))
+    return SteeredTexts(describe=describe, score=score)
 
 
 def _steered_text(subject: Subject, text: _Text, ids: tuple[int, ...]) -> SteeredText:

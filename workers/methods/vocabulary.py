@@ -18,7 +18,7 @@ from schema.records import TokenList, VocabularyProjection
 CENTRED_FROM = 256
 NO_NEIGHBOUR = -1
 _BLOCK_BYTES = 192 * 2**20  # of logits held at once
-_GROUP = 16  # columns whose maximum is looked at first
+_GROUP = 16  # columns whose maximum is looked at first; 8 is no faster
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,12 @@ def normed_directions(directions: Tensor, norm: Callable[[Tensor], Tensor]) -> T
 
     They are brought to mean square 1 before, so that the norm's epsilon does not weigh short ones down.
     """
-    bad = ~directions.isfinite().all(dim=1)
+    lengths = _lengths(directions)
+    bad = ~lengths.isfinite()
     if bad.any():
-        raise NotFinite(f"direction {int(bad.int().argmax())} holds NaN or infinity")
-    lengths = _lengths(directions)[:, None]
-    scaled = directions.float() / lengths.clamp(min=torch.finfo(torch.float32).tiny) * directions.shape[1] ** 0.5
+        raise NotFinite(f"direction {int(bad.int().argmax())} has no finite length in float32")
+    units = directions.float() / lengths.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+    scaled = units * directions.shape[1] ** 0.5
     return (norm(scaled) - norm(torch.zeros_like(scaled[:1]))).float()
 
 
@@ -185,17 +186,18 @@ def _topmost(x: Tensor, k: int, sign: int) -> _Topmost:
     """
     n_groups = x.shape[1] // _GROUP
     if n_groups <= 2 * k:
-        searched = sign * x
+        searched = x if sign > 0 else -x
         return _Topmost(*searched.topk(k, dim=1, sorted=False), searched)
     n_grouped = n_groups * _GROUP
     head = x[:, :n_grouped].view(len(x), _GROUP, n_groups)  # group g is every n_groups-th column from g on
-    groups = _topmost(head.amax(dim=1) if sign > 0 else -head.amin(dim=1), k + 1, 1).indices
+    groups = _topmost(head.amax(dim=1) if sign > 0 else head.amin(dim=1).neg_(), k + 1, 1).indices
     found = head.gather(2, groups[:, None].expand(-1, _GROUP, -1)).flatten(1)
-    searched = torch.cat([found, x[:, n_grouped:]], dim=1).mul_(sign)
-    values, places = searched.topk(k, dim=1, sorted=False)
-    step, nth = places.div(k + 1, rounding_mode="floor"), places % (k + 1)
+    searched = torch.cat([found, x[:, n_grouped:]], dim=1) if n_grouped < x.shape[1] else found
+    values, places = (searched if sign > 0 else searched.neg_()).topk(k, dim=1, sorted=False)
+    step = places.div(k + 1, rounding_mode="floor")
+    columns = groups.gather(1, places - step * (k + 1)) + step * n_groups
     in_tail = places - found.shape[1] + n_grouped
-    return _Topmost(values, torch.where(step < _GROUP, groups.gather(1, nth) + step * n_groups, in_tail), searched)
+    return _Topmost(values, torch.where(step < _GROUP, columns, in_tail), searched)
 
 
 def _sorted(x: Tensor, k: int) -> Ranked:
@@ -227,8 +229,9 @@ _NO_TOKENS = TokenList(ids=(), tokens=(), values=())
 
 
 def _token_lists(ranked: Ranked, readout: Readout) -> Iterator[TokenList]:
+    # Not validated, as they come from us: that would cost a twentieth of the projection, while one core idles.
     for ids, values in zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True):
-        yield TokenList(ids=tuple(ids), tokens=readout.token_strings(ids), values=tuple(values))
+        yield TokenList.model_construct(ids=tuple(ids), tokens=readout.token_strings(ids), values=tuple(values))
 
 
 def _neighbour_lists(neighbours: Neighbours) -> Iterator[_NeighbourLists]:
