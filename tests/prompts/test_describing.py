@@ -419,7 +419,7 @@ PAPER = RunOptions(prompts="paper")
 
 def test_the_paper_shows_activations_token_by_token_and_again_without_zeros() -> None:
     activations, without_zeros = shown("max_activating", options=PAPER)[:3], shown("max_activating", options=PAPER)[3:]
-    assert activations[1] == "and\t0\n London\t8"
+    assert activations[1] == "and2\t0\n London\t8"
     assert without_zeros == [" Paris\t10", " London\t8", " Paris\t4"]
 
 

@@ -25,9 +25,7 @@ THRESHOLD = 0.5
 def window(name: str, activations: Sequence[float]) -> Window:
     peak = max(range(len(activations)), key=lambda i: activations[i])
     tokens = tuple(f" {name}{i}" for i in range(len(activations)))
-    return Window(
-        document=hash(name) % 2**31, position=peak, peak=peak, tokens=tokens, activations=tuple(activations)
-    )
+    return Window(document=hash(name) % 2**31, position=peak, peak=peak, tokens=tokens, activations=tuple(activations))
 
 
 def exemplars(n_firing: int = 12, n_silent: int = 12, n_hard: int = 12) -> Exemplars:
