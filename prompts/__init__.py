@@ -1,7 +1,7 @@
 """Versioned prompt files, their loader, and how text from a corpus is quoted in them."""
 
 from prompts.evaluation import ContextKind, ask_about_contexts, ask_for_choice, ask_for_sentences, ask_for_similar
-from prompts.loader import Ask, Message, Prompt, load_prompt
+from prompts.loader import Ask, Message, Prompt, load_prompt, prompt_ids
 from prompts.quoting import quote
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "ask_for_sentences",
     "ask_for_similar",
     "load_prompt",
+    "prompt_ids",
     "quote",
 ]

@@ -45,6 +45,11 @@ _KINDS: dict[Method, tuple[str, ...]] = {
 """Kinds of evidence of each method that asks an LLM."""
 
 
+def asking_methods() -> tuple[Method, ...]:
+    """Return the methods that ask an LLM about the evidence of a feature."""
+    return tuple(_KINDS)
+
+
 def messages_for(method: Method, evidence: Evidence, options: RunOptions, secret: bytes) -> Ask | NotApplicable:
     """Return the prompt of a method for one feature, or why there is none.
 

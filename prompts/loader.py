@@ -61,6 +61,18 @@ class Ask(NamedTuple):
     messages: tuple[Message, ...]
 
 
+def prompt_ids() -> list[str]:
+    """Return the ids of all prompt files, in order."""
+    folder = files("prompts")
+    return sorted(
+        f"{room.name}/{file.name.removesuffix('.md')}"
+        for room in folder.iterdir()
+        if room.is_dir()
+        for file in room.iterdir()
+        if file.name.endswith(".md")
+    )
+
+
 @cache
 def load_prompt(id: str) -> Prompt:
     """Return the prompt of an id such as `describe/feature.v1`; NotFound if there is none."""

@@ -94,6 +94,52 @@ class LabelPage(Record):
     next_cursor: str | None
 
 
+class PromptFile(Record):
+    """A versioned prompt file; a published version is never edited."""
+
+    id: str
+    sha256: str
+    n_shared_characters: int = Field(description="of what all of its calls begin with: system and examples")
+
+
+class PromptFiles(Record):
+    """All prompt files, by id."""
+
+    items: tuple[PromptFile, ...]
+
+
+class ChatTurn(Record):
+    """One turn of a chat, as an LLM gets it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class FeaturePrompt(Record):
+    """What a method would ask an LLM about a feature, word for word."""
+
+    method: Method
+    status: Status = Field(description="ok, or why the method has nothing to ask")
+    reason: str | None = None
+    prompt_id: str | None = None
+    prompt_sha256: str | None = None
+    messages: tuple[ChatTurn, ...] = ()
+    n_tokens: int | None = Field(None, description="of all messages, estimated from their characters")
+
+
+class FeaturePrompts(Record):
+    """What describers would be asked about a feature, with the options of a run."""
+
+    items: tuple[FeaturePrompt, ...]
+
+
+class PromptQuery(Record):
+    """Whose options decide how much is shown."""
+
+    run_id: UUID | None = Field(None, description="this run's; the defaults unless given")
+    method: tuple[Method, ...] = Field((), description="only these; those of the run, or all, unless given")
+
+
 class Health(Record):
     """The process answers."""
 

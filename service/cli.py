@@ -252,6 +252,33 @@ def show(dictionary: DictionaryName, index: int, data: Data = None, api: Api = N
         out.print(render.feature(feature))
 
 
+@app.command()
+def prompts(
+    dictionary: Annotated[str | None, typer.Argument(help="Of the feature; without it, the files are listed.")] = None,
+    index: Annotated[int | None, typer.Argument(help="The feature's index.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    run: Annotated[str | None, typer.Option(help="A run whose options decide how much is shown.")] = None,
+    data: Data = None,
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """List prompt files, or show word for word what describers would be asked about a feature."""
+    if (dictionary is None) != (index is None):
+        raise InvalidInput("name a dictionary and a feature's index, or neither to list the files")
+    with _client(data, api) as client:
+        if dictionary is None or index is None:
+            files = client.prompt_files()
+            _print_json(files) if as_json else out.print(render.prompt_files_table(files))
+            return
+        found = _find_dictionary(client, dictionary)
+        run_id = _find_run(client, run).id if run else None
+        asked = client.prompts(found.id, index, methods=method or (), run_id=run_id)
+    if as_json:
+        _print_json(asked)
+    for one in () if as_json else asked:
+        out.print(render.feature_prompt(one))
+
+
 def find_api(data: Path | None, api: str | None) -> str:
     """Return the API's URL: the given one, or that of the stack that runs on the data folder.
 

@@ -4,7 +4,7 @@ A request is sent once. What is safe to repeat is the caller's to repeat: give P
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -26,7 +26,19 @@ from schema.records import (
     Run,
     RunSpec,
 )
-from schema.wire import CorpusPage, DictionaryPage, FeaturePage, LabelPage, Problem, Readiness, RunPage
+from schema.wire import (
+    CorpusPage,
+    DictionaryPage,
+    FeaturePage,
+    FeaturePrompt,
+    FeaturePrompts,
+    LabelPage,
+    Problem,
+    PromptFile,
+    PromptFiles,
+    Readiness,
+    RunPage,
+)
 
 R = TypeVar("R", bound=Record)
 Progress = Callable[[int, int], None]
@@ -140,6 +152,17 @@ class Client:
     def feature(self, dictionary_id: UUID, index: int) -> Feature:
         """Return a feature with everything that is known of it."""
         return self._get(f"/v1/dictionaries/{dictionary_id}/features/{index}", Feature)
+
+    def prompt_files(self) -> tuple[PromptFile, ...]:
+        """Return the service's prompt files."""
+        return self._get("/v1/prompts", PromptFiles).items
+
+    def prompts(
+        self, dictionary_id: UUID, index: int, *, methods: Sequence[str] = (), run_id: UUID | None = None
+    ) -> tuple[FeaturePrompt, ...]:
+        """Return what describers would be asked about a feature, word for word."""
+        asked = {"method": list(methods), **({"run_id": str(run_id)} if run_id else {})}
+        return self._get(f"/v1/dictionaries/{dictionary_id}/features/{index}/prompts", FeaturePrompts, asked).items
 
     def labels(self, dictionary_id: UUID, run_id: UUID | None = None) -> Iterator[Label]:
         """Yield current labels with their scores, by feature; of one run's features if it is given."""

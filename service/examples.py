@@ -265,6 +265,16 @@ FEATURE: Example = {
     "scores": [INPUT_SCORE, OUTPUT_SCORE],
     "provenance": {"exemplars": {"recipe": _RECIPE, "document": _PROVENANCE}},
 }
+PROMPT_FILE: Example = {"id": "describe/feature.v1", "sha256": _RECIPE, "n_shared_characters": 1264}
+FEATURE_PROMPT: Example = {
+    "method": "combined",
+    "status": "ok",
+    "reason": None,
+    "prompt_id": "describe/feature.v1",
+    "prompt_sha256": _RECIPE,
+    "messages": [{"role": "user", "content": 'Where it fires, with strength:\n<data …>\n[10, "by the <<river>> we"]'}],
+    "n_tokens": 611,
+}
 PROBLEM: Example = {
     "type": "urn:glossarium:problem:unknown-site",
     "title": "Unknown site",

@@ -21,6 +21,7 @@ from schema.records import (
     TokenList,
     Window,
 )
+from schema.wire import FeaturePrompt, PromptFile
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SHADES = ("on grey23", "on dark_green", "on green4", "on green3")
@@ -209,3 +210,22 @@ def _stacked(score: Score | None) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
+
+
+def prompt_files_table(files: Iterable[PromptFile]) -> Table:
+    """Return prompt files as a table."""
+    table = Table("prompt", "shared characters", "sha256")
+    for file in files:
+        table.add_row(file.id, str(file.n_shared_characters), file.sha256[:16])
+    return table
+
+
+def feature_prompt(asked: FeaturePrompt) -> RenderableType:
+    """Return what would be asked, turn by turn."""
+    if not asked.messages:
+        return Panel(Text(f"{asked.status}: {asked.reason}", "dim"), title=asked.method, title_align="left")
+    turns: list[Text] = []
+    for turn in asked.messages:
+        turns += [Text(turn.role, "bold"), Text("\n".join(map(printable, turn.content.split("\n")))), Text()]
+    title = f"{asked.method}: {asked.prompt_id}, about {asked.n_tokens} tokens"
+    return Panel(Group(*turns), title=title, title_align="left")

@@ -6,6 +6,9 @@ import uuid
 
 import pytest
 
+from prompts import Ask, load_prompt, prompt_ids
+from prompts.describing import messages_for
+from prompts.evidence import Evidence
 from schema.errors import InvalidInput, NotFound
 from schema.records import (
     Description,
@@ -13,6 +16,7 @@ from schema.records import (
     Feature,
     Label,
     Provenance,
+    RunOptions,
     RunSpec,
     Score,
     Status,
@@ -186,3 +190,31 @@ def test_labels_come_in_pages_with_their_history(api: Api, known: Dictionary) ->
 def test_client_errors_carry_the_message_of_the_service(api: Api, known: Dictionary) -> None:
     with pytest.raises(InvalidInput, match=r"query\.sort: Input should be"):
         list(api.client.features(known.id, sort="beauty"))
+
+
+# ------------------------------------------------------------------------------------------------------------- prompts
+
+
+def test_prompt_files_are_listed_with_the_checksums_that_descriptions_carry(api: Api) -> None:
+    listed = {file.id: file for file in api.client.prompt_files()}
+    assert listed["describe/feature.v1"].sha256 == load_prompt("describe/feature.v1").sha256
+    assert listed["describe/feature.v1"].n_shared_characters > 500
+    assert sorted(listed) == prompt_ids()
+
+
+def test_a_features_prompt_is_what_a_describer_is_sent(api: Api, known: Dictionary) -> None:
+    (asked,) = api.client.prompts(known.id, 3, methods=["vocabulary"])
+    secret = api.settings.secret.get_secret_value().encode()
+    sent = messages_for("vocabulary", Evidence(vocabulary=WHOLE.vocabulary), RunOptions(), secret)
+    assert isinstance(sent, Ask)
+    assert [turn.model_dump() for turn in asked.messages] == list(sent.messages)
+    assert asked.prompt_id == "describe/feature.v1"
+    assert asked.n_tokens is not None
+    assert asked.n_tokens > 100
+
+
+def test_a_method_without_evidence_says_why_it_has_no_prompt(api: Api, known: Dictionary) -> None:
+    asked = {one.method: one for one in api.client.prompts(known.id, 3)}
+    assert (asked["max_activating"].status, asked["max_activating"].messages) == (Status.NOT_APPLICABLE, ())
+    assert asked["combined"].status == Status.OK
+    assert "lexical" not in asked

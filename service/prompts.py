@@ -1,0 +1,72 @@
+"""Prompts over HTTP: the files, and what exactly would be sent about a feature."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+
+from prompts import Prompt, load_prompt, prompt_ids
+from prompts.composing import NotApplicable
+from prompts.describing import asking_methods, messages_for
+from prompts.evidence import Evidence
+from schema.records import Feature, Method, RunOptions, Status
+from schema.store import dictionaries, runs
+from schema.store.database import Connection
+from schema.wire import ChatTurn, FeaturePrompt, FeaturePrompts, PromptFile, PromptFiles, PromptQuery
+from service import examples
+from service.deps import Held, Index, Tenant, check_index
+from service.features import read_feature
+
+router = APIRouter(prefix="/v1", tags=["prompts"], responses=examples.PROBLEMS)
+CHARACTERS_PER_TOKEN = 3.2
+"""Of our prompts, by SmolLM2's tokenizer: lists of tokens and quotation marks make it less than of prose."""
+
+
+@router.get("/prompts", responses=examples.ok({"items": [examples.PROMPT_FILE]}))
+def list_prompts() -> PromptFiles:
+    """List the prompt files, with the checksums that descriptions carry."""
+    return PromptFiles(items=tuple(_file(load_prompt(id_)) for id_ in prompt_ids()))
+
+
+@router.get(
+    "/dictionaries/{dictionary_id}/features/{index}/prompts",
+    responses=examples.ok({"items": [examples.FEATURE_PROMPT]}),
+)
+def render_prompts(
+    dictionary_id: UUID, index: Index, query: Annotated[PromptQuery, Query()], held: Held, tenant_id: Tenant
+) -> FeaturePrompts:
+    """Render what describers would be asked about a feature, from its newest evidence, word for word."""
+
+    def work(connection: Connection) -> FeaturePrompts:
+        check_index(dictionaries.get(connection, tenant_id, dictionary_id), index)
+        feature = read_feature(connection, dictionary_id, index)
+        spec = runs.get(connection, tenant_id, query.run_id).spec if query.run_id else None
+        methods = query.method or (spec.methods if spec else asking_methods())
+        secret = held.settings.secret.get_secret_value().encode()
+        options = spec.options if spec else RunOptions()
+        asking = [method for method in methods if method in asking_methods()]
+        return FeaturePrompts(items=tuple(_rendered(method, feature, options, secret) for method in asking))
+
+    return held.database.run(work)
+
+
+def _file(prompt: Prompt) -> PromptFile:
+    shared = len(prompt.system) + sum(len(turn["content"]) for turn in prompt.examples)
+    return PromptFile(id=prompt.id, sha256=prompt.sha256, n_shared_characters=shared)
+
+
+def _rendered(method: Method, feature: Feature, options: RunOptions, secret: bytes) -> FeaturePrompt:
+    known = Evidence(
+        feature.exemplars, feature.vocabulary, feature.token_change, feature.calibration, feature.steered_texts
+    )
+    ask = messages_for(method, known, options, secret)
+    if isinstance(ask, NotApplicable):
+        return FeaturePrompt(method=method, status=ask.status, reason=ask.reason)
+    return FeaturePrompt(
+        method=method,
+        status=Status.OK,
+        prompt_id=ask.prompt.id,
+        prompt_sha256=ask.prompt.sha256,
+        messages=tuple(ChatTurn(**message) for message in ask.messages),
+        n_tokens=round(sum(len(message["content"]) for message in ask.messages) / CHARACTERS_PER_TOKEN),
+    )
