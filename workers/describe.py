@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from prompts import Ask
+from schema.profiles import LLMProfile, profile
 from schema.recipes import digest
 from schema.records import (
     Calibration,
@@ -22,7 +23,8 @@ from workers.cache import StoredCompletions
 from workers.calls import together
 from workers.desk import Block, read_block
 from workers.engine import Context, Outcome
-from workers.llm import Completion, LLMProfile, complete, profile
+from workers.ledger import StoredLedger
+from workers.llm import Completion, complete
 from workers.methods.describing import Composition, Evidence, NotApplicable, compose, concatenate, messages_for
 from workers.methods.lexical import lexical_description
 from workers.parse import DescriptionReply, shortened
@@ -61,12 +63,14 @@ class Desk(NamedTuple):
 def describe_block(context: Context) -> Outcome:
     """Return the descriptions of a block; those that exist under their recipe are not made again."""
     block = read_block(context)
-    desk = Desk(context, block, profile(block.brief.spec.llm, context.settings), read_evidence(context, block))
+    desk = Desk(
+        context, block, profile(block.brief.spec.profiles.describer, context.settings), read_evidence(context, block)
+    )
     made: dict[int, Made] = {feature: {} for feature in block.indices}
     methods = block.brief.spec.methods
     # Method by method: the calls of one method begin alike, and the endpoint has that beginning cached.
     asked = [(feature, method) for method in methods if method != "concat" for feature in block.indices]
-    told = together(lambda pair: _describe(desk, *pair, {}), asked, context.settings.llm_concurrency)
+    told = together(lambda pair: _describe(desk, *pair, {}), asked, desk.llm)
     for (feature, method), description in zip(asked, told, strict=True):
         made[feature][method] = description
     if "concat" in methods:
@@ -146,7 +150,7 @@ def _asked(desk: Desk, feature: int, method: Method) -> Description:
     }
     recipe = digest(
         _ingredients(desk, feature, method)
-        | {"prompt": ask.prompt.sha256, "model": desk.llm.model, "endpoint": desk.llm.base_url}
+        | {"prompt": ask.prompt.sha256, **desk.llm.recipe}
         | parameters
         | {"shown": (options.exemplars_in_prompt, options.tokens_in_prompt), "length": options.reply_length}
     )
@@ -162,7 +166,9 @@ def _asked(desk: Desk, feature: int, method: Method) -> Description:
         frequency_penalty=FREQUENCY_PENALTY,
         seed=desk.block.brief.spec.seed,
         purpose=f"describe {method}",
+        feature=feature,
         cache=StoredCompletions(desk.context, desk.block.brief.tenant_id),
+        ledger=StoredLedger(desk.context, desk.block.brief.tenant_id),
         on_attempt=desk.context.progress.advance,
     )
     return _keep(desk, _from_completion(feature, method, recipe, ask, completion, parameters))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prompts.evaluation import ask_for_choice
+from schema.profiles import LLMProfile, profile
 from schema.records import Description, Score, Status
 from schema.stages import Stage
 from schema.store import jobs, run_features, scores
@@ -18,7 +19,8 @@ from workers.calls import together
 from workers.court import Case, Court, convene
 from workers.desk import Block, Ranking, ranked, survives
 from workers.engine import Context, Outcome
-from workers.llm import LLMProfile, complete, profile
+from workers.ledger import StoredLedger
+from workers.llm import complete
 from workers.methods.input_evaluation import SentenceActivations, SentenceHalves, evaluate_input, halve_sentences
 from workers.methods.output_evaluation import (
     JudgeTrial,
@@ -69,9 +71,7 @@ def judge_block(context: Context) -> Outcome:
     court = bench.court
     context.progress.advance()
     ruled = [_rule(bench, court.open_case(feature)) for feature in court.block.selected]
-    heard = together(
-        lambda one: list(_llm_scores(bench, one.case, one.winner)), ruled, context.settings.llm_concurrency
-    )
+    heard = together(lambda one: list(_llm_scores(bench, one.case, one.winner)), ruled, bench.llm)
     context.progress.advance(len(ruled))
     made = [score for of_one in heard for score in of_one]
     id_ = court.block.brief.dictionary.id
@@ -88,7 +88,7 @@ def _read(context: Context) -> Bench:
         known = scores.load(connection, block.brief.dictionary.id, court.recipe, block.selected)
     return Bench(
         court=court,
-        llm=profile(block.brief.spec.llm, context.settings),
+        llm=profile(block.brief.spec.profiles.judge, context.settings),
         activations=(activated.result or {}).get("features", {}),
         rankings=ranked(context),
         outputs={score.description_id: score for score in known if score.kind == "output"},
@@ -180,9 +180,11 @@ def _llm_scores(bench: Bench, case: Case, winner: Description | None) -> Iterato
     for trial, pair in zip(trials, case.pairs.report, strict=False):
         # One trial after another: the three sets stand first in the prompt, and the endpoint has them cached.
         for description in judged:
-            verdicts[description.id or 0].append(_ask(court, bench.llm, trial, description.text or ""))
+            verdicts[description.id or 0].append(_ask(court, bench.llm, trial, case.feature, description.text or ""))
         if winner is not None and case.feature in bench.controls:
-            control += [_ask(court, bench.llm, trial, text) for text in _wrong_texts(court, case, winner, pair)]
+            control += [
+                _ask(court, bench.llm, trial, case.feature, text) for text in _wrong_texts(court, case, winner, pair)
+            ]
     for description in judged:
         measured = evaluate_output_llm(verdicts[description.id or 0], control if description == winner else ())
         yield court.score(case, description, "output_llm", measured)
@@ -199,7 +201,7 @@ def _wrong_texts(court: Court, case: Case, description: Description, pair: Pair)
     return [texts[wrong[pair]]] if pair in wrong else []
 
 
-def _ask(court: Court, llm: LLMProfile, trial: JudgeTrial, text: str) -> Verdict:
+def _ask(court: Court, llm: LLMProfile, trial: JudgeTrial, feature: int, text: str) -> Verdict:
     secret = court.context.settings.secret.get_secret_value().encode()
     completion = complete(
         llm,
@@ -209,7 +211,9 @@ def _ask(court: Court, llm: LLMProfile, trial: JudgeTrial, text: str) -> Verdict
         temperature=TEMPERATURE,
         seed=court.seed,
         purpose="judge",
+        feature=feature,
         cache=StoredCompletions(court.context, court.block.brief.tenant_id),
+        ledger=StoredLedger(court.context, court.block.brief.tenant_id),
         on_attempt=court.context.progress.advance,
     )
     return verdict(trial, completion.value.choice) if completion.value else completion.status
