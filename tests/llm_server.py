@@ -49,6 +49,7 @@ Mode = Literal[
     "no_model",  # 404, as by Ollama
     "small_context",  # 400 with vLLM's words
     "small_context_llama",  # 400 with llama.cpp's fields
+    "schema_floods",  # a whitespace flood where a JSON schema is asked, as by llama.cpp and vLLM
     "fenced",  # takes any response format, heeds none: a sentence and a code fence around the answer, as by Ollama
     "misplaced",  # content null, the answer in reasoning_content, as by vLLM
     "thinking",  # content null, thoughts that hold a draft in `reasoning`, finish_reason length
@@ -334,7 +335,9 @@ def _completion(body: dict[str, Any], mode: Mode) -> dict[str, Any]:
             text = '{"answer": 42}'
         case "truncated":
             text, finish_reason = text[: len(text) // 2], "length"
-        case "whitespace":
+        case "schema_floods" if schema is None:
+            pass
+        case "whitespace" | "schema_floods":
             text, finish_reason = text[:10] + "\n" * 5000, "length"
         case "markup":
             text = re.sub(r'": "', '": "<script>alert(1)</script>', text, count=1)

@@ -24,8 +24,8 @@ from schema.store.calls import Call
 from workers import quirks
 from workers.answered import Answered, Usage, read_completion
 from workers.endpoint import Endpoint, call, shorten
-from workers.ledger import Ledger
-from workers.parse import AnyReply, parse_reply
+from workers.parse import AnyReply, is_flooded, parse_reply
+from workers.quirks import Quirk, Quirks
 from workers.throttle import estimate_tokens, throttle_of
 
 log = structlog.get_logger()
@@ -48,6 +48,13 @@ class CompletionCache(Protocol):
 
     def put(self, sha256: str, body: Mapping[str, Any]) -> None:
         """Keep a validated reply."""
+
+
+class Ledger(Protocol):
+    """Where calls are entered, one row each."""
+
+    def record(self, call: Call) -> None:
+        """Enter a call that is over."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ def complete(
     kept = cache.get(asked.digest) if cache is not None else None
     if kept is not None:
         found = _from_cache(kept, answer)
-        books.enter(Spent(), "ok", from_cache=True)
+        books.enter(_Spent(), "ok", from_cache=True)
         return found
     found = _converse(_Conversation(asked, on_attempt or _nothing), books)
     if cache is not None and found.status == Status.OK:
@@ -143,7 +150,7 @@ class _Asked(Generic[AnyReply]):
         )
 
 
-class Spent(NamedTuple):
+class _Spent(NamedTuple):
     """What a call has used so far; `metered` where every reply came with its usage."""
 
     attempts: int = 0
@@ -160,7 +167,7 @@ class _Books(NamedTuple):
     feature: int | None
     ledger: Ledger | None
 
-    def enter(self, spent: Spent, status: str, *, from_cache: bool = False) -> None:
+    def enter(self, spent: _Spent, status: str, *, from_cache: bool = False) -> None:
         """Log a call that is over, and enter it in the ledger."""
         dollars = 0.0 if from_cache else self._dollars(spent)
         told = {"purpose": self.purpose, "status": status, "attempts": spent.attempts, **spent.usage._asdict()}
@@ -179,7 +186,7 @@ class _Books(NamedTuple):
             )
             self.ledger.record(entry)
 
-    def _dollars(self, spent: Spent) -> float | None:
+    def _dollars(self, spent: _Spent) -> float | None:
         dollars = self.asked.profile.prices.of(*spent.usage)
         # Tokens that nobody counted are free only where all are.
         free = self.asked.profile.prices.of(1, 0, 1) == 0
@@ -194,10 +201,11 @@ class _Conversation(Generic[AnyReply]):
         self._on_attempt = on_attempt
         self._throttle = throttle_of(asked.profile)
         self._started = time.monotonic()
-        self._spent = Spent()
+        self._spent = _Spent()
+        self._besides = quirks.NONE
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> _Spent:
         """Return what was used so far; every reply that was paid for is in it."""
         return self._spent._replace(latency_s=time.monotonic() - self._started)
 
@@ -221,12 +229,14 @@ class _Conversation(Generic[AnyReply]):
             except (openai.BadRequestError, openai.UnprocessableEntityError) as exc:
                 return self._outcome(answered, Status.FAILED, reason=_refusal(exc, asked))
             messages = (*asked.messages, *_repair(answered.text, problem))
+            # A grammar that allows endless whitespace is what floods: the repair does without.
+            self._besides = frozenset({Quirk.NO_RESPONSE_FORMAT}) if is_flooded(answered.text) else quirks.NONE
         return self._outcome(answered, Status.UNPARSED, reason=problem)
 
     def _ask(self, messages: Sequence[Message]) -> Answered:
         log.debug("llm_messages", messages=messages)
         expected = _reserve(messages, self._asked)
-        body = request_completion(self._asked, messages, partial(self._tick, expected))
+        body = request_completion(self._asked, messages, partial(self._tick, expected), self._besides)
         answered = read_completion(body, self._asked.profile.model)
         log.debug("llm_reply", reply=answered.text, finish_reason=answered.finish_reason)
         self._count(answered.usage, expected)
@@ -255,12 +265,15 @@ class _Conversation(Generic[AnyReply]):
 
 
 def request_completion(
-    asked: _Asked[Any], messages: Sequence[Message], on_attempt: Callable[[], None]
+    asked: _Asked[Any], messages: Sequence[Message], on_attempt: Callable[[], None], besides: Quirks
 ) -> dict[str, Any]:
-    """Return the body of a chat completion, asked as the endpoint takes it; see `quirks`."""
+    """Return the body of a chat completion, asked as the endpoint takes it; see `quirks`.
+
+    besides:  for this request alone, and not remembered.
+    """
     profile = asked.profile
     endpoint = Endpoint(profile.base_url, profile.secret, profile.timeout_s, MAX_BODY_BYTES)
-    tried = quirks.known(profile.base_url, profile.model)
+    tried = quirks.known(profile.base_url, profile.model) | besides
     while True:
         arguments = quirks.adapted(_arguments(asked, messages), tried)
         try:
@@ -271,7 +284,7 @@ def request_completion(
                 raise
             tried |= {quirk}
             continue
-        quirks.remember(profile.base_url, profile.model, tried)
+        quirks.remember(profile.base_url, profile.model, tried - besides)
         return body
 
 

@@ -121,6 +121,12 @@ def test_a_schema_that_is_not_enforced_is_repaired(server: LLMServer) -> None:
     assert (judge(server).status, len(server.requests)) == (Status.OK, 2)
 
 
+def test_where_a_schema_makes_whitespace_the_repair_does_without_and_the_next_call_with(server: LLMServer) -> None:
+    server.mode = "schema_floods"
+    assert [judge(server, seed=seed).status for seed in range(2)] == [Status.OK, Status.OK]
+    assert ["response_format" in request.body for request in server.requests] == [True, False, True, False]
+
+
 # ---------------------------------------------------------------------------------------------- what can't be helped
 
 
