@@ -208,17 +208,23 @@ def test_an_endpoint_that_fails_all_calls_is_left_alone_and_then_probed(
     assert [judge(server, seed=seed).status for seed in range(2)] == [Status.OK, Status.OK]
 
 
-def test_only_one_call_probes(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("back", [True, False])
+def test_one_call_probes_and_the_others_wait_for_its_outcome(
+    server: LLMServer, monkeypatch: pytest.MonkeyPatch, back: bool
+) -> None:
     monkeypatch.setattr(circuit, "FAILURES", 3)
     server.mode = "error"
     with pytest.raises(LLMUnavailable):
         judge(server)
     endpoint.health_of(server.base_url).circuit._shut_until = 0.0
-    server.mode, server.slow_s = "ok", 0.5
+    server.mode, server.slow_s = ("ok" if back else "error"), 0.5
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(judge, server, seed=seed) for seed in range(8)]
-    answers = [one.result().status for one in asked if one.exception() is None]
-    assert (answers, len(server.requests)) == ([Status.OK], 4)
+        time.sleep(0.25)
+        assert len(server.requests) == 4
+    failed = [one.exception() for one in asked]
+    assert len(server.requests) == (11 if back else 4)
+    assert all(isinstance(exc, LLMUnavailable) != back for exc in failed)
 
 
 def test_an_endpoint_that_limits_the_rate_is_well(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:

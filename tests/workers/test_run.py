@@ -205,7 +205,10 @@ def test_alive_selects_what_fired(house: House) -> None:
     assert len(house.labels(run_id)) == len(planted_features())
 
 
-def test_an_llm_that_is_down_makes_the_run_wait_and_say_so_and_then_go_on(house: House, server: LLMServer) -> None:
+def test_an_llm_that_is_down_makes_the_run_wait_and_say_so_and_then_go_on(
+    house: House, server: LLMServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.circuit.OPEN_S", 0.0)
     run_id = house.submit(features="0-1", options=SMALL.model_copy(update={"pool_size": 4}))
     server.mode = "down"
     house.work()
