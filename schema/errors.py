@@ -14,6 +14,7 @@
     ├── TooLarge                over a size limit (HTTP 413)
     ├── Unavailable             a server we need does not answer (HTTP 503); the work waits
     │   ├── DatabaseUnavailable
+    │   ├── BadProfiles         the operator's file of LLM profiles can't be used
     │   └── LLMUnavailable      the endpoint is down, rate-limited or out of credit
     ├── StorageFull             the disk is full
     ├── OutOfMemory             not even one row of a batch fits on the device
@@ -81,6 +82,10 @@ class Unavailable(GlossariumError):
 
 class DatabaseUnavailable(Unavailable):
     """Postgres does not answer."""
+
+
+class BadProfiles(Unavailable):
+    """The operator's file of LLM profiles can't be used as it is; the work waits until it is mended."""
 
 
 class LLMUnavailable(Unavailable):

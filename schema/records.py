@@ -155,6 +155,14 @@ class RunOptions(Record):
     context_length: int = Field(128, ge=16, le=2048)
 
 
+class RunProfiles(NamedTuple):
+    """The names of the LLM profiles of a run."""
+
+    describer: str
+    writer: str
+    judge: str
+
+
 class RunSpec(Record):
     """What a user asks of a run."""
 
@@ -164,8 +172,15 @@ class RunSpec(Record):
     evaluations: tuple[Evaluation, ...] = ("input", "output", "output_llm", "free")
     corpus: str = Field("bundled", max_length=500, description="bundled, a corpus id, or operator:NAME")
     llm: str = Field("default", max_length=100, description="an operator's LLM profile; `none` for no LLM at all")
+    writer: str | None = Field(None, max_length=100, description="the profile that writes sentences; null: as `llm`")
+    judge: str | None = Field(None, max_length=100, description="the LLM judge's profile; null: as `llm`")
     seed: int = Field(0, ge=0, lt=2**31)
     options: RunOptions = RunOptions()
+
+    @property
+    def profiles(self) -> RunProfiles:
+        """Return the names of the LLM profiles by role."""
+        return RunProfiles(self.llm, self.writer or self.llm, self.judge or self.llm)
 
 
 RunState = Literal["queued", "running", "done", "failed", "cancelled", "paused"]
@@ -193,6 +208,34 @@ class MethodCount(Record):
     n: int
 
 
+class CallCount(Record):
+    """What the LLM calls of one purpose and outcome used."""
+
+    purpose: str
+    status: str
+    calls: int
+    from_cache: int
+    attempts: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    dollars: float | None
+    seconds: float
+
+
+class Usage(Record):
+    """What the LLM calls of a run used. Those from the cache are among the calls and used nothing."""
+
+    calls: int
+    from_cache: int
+    attempts: int = Field(description="HTTP requests; retries and repairs are among them")
+    prompt_tokens: int
+    cached_tokens: int = Field(description="of the prompts, what the endpoint had read before")
+    completion_tokens: int
+    dollars: float | None = Field(description="of what was answered; null if the price of any call is not known")
+    by_purpose: tuple[CallCount, ...]
+
+
 class Run(Record):
     """A stored run."""
 
@@ -207,6 +250,7 @@ class Run(Record):
     n_features: int | None
     stages: tuple[StageProgress, ...] = ()
     counts: tuple[MethodCount, ...] = ()
+    usage: Usage | None = Field(None, description="of LLMs so far; not in lists")
 
 
 # ---------------------------------------------------------------------------------------------- evidence

@@ -4,6 +4,7 @@ Variables are prefixed `GLOSSARIUM_`, except those that the ecosystem already kn
 `LLM_BASE_URL`, `LLM_API_KEY`, `LLM_MODEL`, `EMBEDDINGS_BASE_URL`, `EMBEDDINGS_API_KEY`, `EMBEDDINGS_MODEL`.
 """
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -41,7 +42,9 @@ class Settings(BaseSettings):
 
     max_upload_bytes: int = 8 * 2**30
     llm_timeout_s: float = 120.0
-    llm_concurrency: int = 4
+    llm_concurrency: int | None = Field(None, ge=1, le=1000)  # calls in flight to LLM_BASE_URL; by default 64, or 4:
+    llm_embedded: bool = False  # the LLM is the stack's own, which is free and small
+    llm_profiles: Path | None = None  # a TOML file of more LLMs than LLM_BASE_URL; see schema/profiles.py
     lease_s: float = 90.0
     heartbeat_s: float = 20.0
     sweep_s: float = 10.0
@@ -52,10 +55,11 @@ class Settings(BaseSettings):
         """Return the fsspec URL of the blob store."""
         return self.blobs_url or (self.data_dir / "blobs").as_uri()
 
-    @property
-    def llm_lease_s(self) -> float:
-        """Return how long an LLM job's lease lasts: the read time-out and 30 s."""
-        return self.llm_timeout_s + 30.0
+
+def read_secret(variable: str) -> SecretStr | None:
+    """Return the secret in an environment variable that the operator named, None if it is not set or empty."""
+    value = os.environ.get(variable, "")
+    return SecretStr(value) if value else None
 
 
 @cache

@@ -134,6 +134,8 @@ def run(
     evaluations: Annotated[str | None, typer.Option(help="Comma between; the preset's by default.")] = None,
     corpus: Annotated[str, typer.Option(help="bundled, an id, operator:NAME, or a file to upload")] = "bundled",
     llm: Annotated[str, typer.Option(help="An LLM profile of the operator's; none for no LLM.")] = "default",
+    writer: Annotated[str | None, typer.Option(help="The profile that writes sentences; as --llm by default.")] = None,
+    judge: Annotated[str | None, typer.Option(help="The LLM judge's profile; as --llm by default.")] = None,
     seed: int = 0,
     preset_name: Annotated[str, typer.Option("--preset", help="default, small or paper")] = "default",
     option: Annotated[
@@ -156,6 +158,8 @@ def run(
                 "features": features,
                 "corpus": _corpus(client, corpus),
                 "llm": llm,
+                "writer": writer,
+                "judge": judge,
                 "seed": seed,
                 **chosen,
             }
@@ -384,6 +388,8 @@ def _finish(run: Run, as_json: bool) -> None:
     else:
         hint = f"; see `glossarium features {str(run.dictionary_id)[:8]}`" if run.state == "done" else ""
         note = f" ({render.printable(run.note)})" if run.note else ""
+        if run.usage is not None and run.usage.calls:
+            out.print(render.usage_table(run.usage))
         out.print(f"run {run.id}: {run.state}{note}{hint}", markup=False, highlight=False, soft_wrap=True)
     if run.state in ("failed", "cancelled"):
         raise typer.Exit(1)

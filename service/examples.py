@@ -74,11 +74,24 @@ RUN_SPEC: Example = {
     "methods": ["lexical", "max_activating", "vocabulary", "combined"],
     "evaluations": ["input", "output", "free"],
 }
+_USED: Example = {
+    "calls": 31,
+    "from_cache": 4,
+    "attempts": 28,
+    "prompt_tokens": 24_180,
+    "cached_tokens": 9_216,
+    "completion_tokens": 1_902,
+    "dollars": 0.0078,
+}
 RUN_SPECS: Example = {
     "sample": {"summary": "24 features drawn with seed 0", "value": RUN_SPEC},
     "list": {
         "summary": "Some features, on an uploaded corpus",
         "value": {"dictionary_id": _DICTIONARY_ID, "features": "0-9,12,400-420", "corpus": _CORPUS_ID},
+    },
+    "judge": {
+        "summary": "With another LLM as the judge",
+        "value": {"dictionary_id": _DICTIONARY_ID, "features": "0-99", "llm": "small", "judge": "large"},
     },
     "no LLM": {
         "summary": "Every feature that fires, without an LLM",
@@ -115,6 +128,10 @@ RUN: Example = {
         }
     ],
     "counts": [{"method": "combined", "status": "ok", "n": 7}, {"method": None, "status": "unlabelled", "n": 17}],
+    "usage": {
+        **_USED,
+        "by_purpose": [{"purpose": "describe combined", "status": "ok", **_USED, "seconds": 61.4}],
+    },
 }
 PAUSED_RUN: Example = {**RUN, "state": "paused"}
 CANCELLED_RUN: Example = {**RUN, "state": "cancelled", "finished_at": _LATER}

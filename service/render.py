@@ -9,6 +9,7 @@ from rich.text import Text
 
 from schema.records import (
     Calibration,
+    CallCount,
     CurvePoint,
     Description,
     Dictionary,
@@ -19,6 +20,7 @@ from schema.records import (
     Score,
     SteeredText,
     TokenList,
+    Usage,
     Window,
 )
 from schema.wire import FeaturePrompt, PromptFile
@@ -50,6 +52,25 @@ def runs_table(runs: Iterable[Run]) -> Table:
         note = printable(run.note or "")
         table.add_row(str(run.id), str(run.dictionary_id)[:8], run.state, Text(chosen), created, Text(note))
     return table
+
+
+def usage_table(usage: Usage) -> Table:
+    """Return what a run's LLM calls used, by purpose and outcome, and in all."""
+    table = Table(title="LLM calls", title_justify="left", show_footer=True)
+    heads = ("purpose", "status", "calls", "from\ncache", "prompt\ntokens", "cached", "completion\ntokens", "dollars")
+    total = _usage_row(usage)
+    for place, head in enumerate(heads):
+        footer = ("in all", "", *total)[place]
+        table.add_column(head, footer, justify="left" if place < 2 else "right", no_wrap=True)
+    for row in usage.by_purpose:
+        table.add_row(row.purpose, row.status, *_usage_row(row))
+    return table
+
+
+def _usage_row(used: Usage | CallCount) -> tuple[str, ...]:
+    tokens = (used.prompt_tokens, used.cached_tokens, used.completion_tokens)
+    price = "not known" if used.dollars is None else f"{used.dollars:.4f}"
+    return (f"{used.calls:,}", f"{used.from_cache:,}", *(f"{n:,}" for n in tokens), price)
 
 
 def features_table(features: Iterable[FeatureSummary]) -> Table:

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Body, Query, Response
 
-from schema import graph
+from schema import graph, profiles
 from schema.errors import Conflict, InvalidInput
 from schema.records import Run, RunSpec
 from schema.selection import parse_selection
+from schema.settings import Settings
 from schema.store import dictionaries, runs
 from schema.store.database import Connection
 from schema.wire import LabelPage, LabelQuery, PageQuery, RunPage, RunQuery
@@ -19,7 +20,6 @@ from service.cursors import NEWEST, Pager
 from service.deps import Held, Repeatable, Services, Tenant
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], responses=examples.PROBLEMS)
-PROFILES = ("default", "none")
 
 
 @router.post("", status_code=201, responses=examples.created(examples.RUN))
@@ -32,7 +32,7 @@ def submit_run(
     background: BackgroundTasks,
 ) -> Run:
     """Ask for labels. The run and its first jobs are stored at once; workers take it from there."""
-    check_spec(spec)
+    check_spec(spec, held.settings)
 
     def work(connection: Connection) -> runs.Submitted:
         id_, fresh = intent.claim(connection, spec.model_dump(mode="json"))
@@ -96,13 +96,15 @@ def resume_run(run_id: UUID, held: Held, tenant_id: Tenant, intent: Repeatable, 
     return run
 
 
-def check_spec(spec: RunSpec) -> None:
+def check_spec(spec: RunSpec, settings: Settings) -> None:
     """Refuse a run that makes no sense whatever its dictionary is.
 
     Raises: InvalidInput, with the value and the limit.
     """
-    if spec.llm not in PROFILES:
-        raise InvalidInput(f"llm={spec.llm!r}; this installation has the profiles {', '.join(PROFILES)}")
+    known = profiles.names(settings)
+    for role, name in (("llm", spec.llm), ("writer", spec.writer), ("judge", spec.judge)):
+        if name is not None and name not in known:
+            raise InvalidInput(f"{role}={name!r}; this installation has the profiles {', '.join(known)}")
     for name, values in (("methods", spec.methods), ("evaluations", spec.evaluations)):
         _refuse_repeats(name, values)
     for name, targets in (("kl_targets", spec.options.kl_targets), ("judge_targets", spec.options.judge_targets)):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schema.errors import StackError
+from schema.profiles import profiles
 from schema.settings import Settings
 from service.folder import DataFolder, StackState
 from service.processes import Command, identity
@@ -33,6 +34,8 @@ _POSTGRES_OPTIONS = {
 
 EMBEDDED_LLM_SLOTS = 8
 """The local LLM writes a token for a third of the price when eight requests read its weights together."""
+LLM_JOBS = 8
+"""Jobs of the llm worker at once. Each has as many calls in flight as the profile allows; they share these."""
 QUIET = frozenset({"postgres", "valkey"})
 """Their errors are the business of those who asked, who report them."""
 
@@ -52,12 +55,18 @@ def compose(state: StackState, folder: DataFolder, settings: Settings) -> list[C
 
     A server that `DATABASE_URL`, `REDIS_URL`, `LLM_BASE_URL` or `EMBEDDINGS_BASE_URL` names is not among them.
 
-    Raises: StackError if a part is not installed, or the database cluster can't be made.
+    Raises: StackError if a part is not installed, or the database cluster can't be made; BadProfiles.
     """
     given = settings.model_fields_set
     embedded_llm = "llm_base_url" not in given
-    slots = EMBEDDED_LLM_SLOTS if embedded_llm and "llm_concurrency" not in given else settings.llm_concurrency
-    environment = {**_environment(state, folder, settings), "GLOSSARIUM_LLM_CONCURRENCY": str(slots)}
+    chosen = EMBEDDED_LLM_SLOTS if embedded_llm and settings.llm_concurrency is None else settings.llm_concurrency
+    known = profiles(settings.model_copy(update={"llm_concurrency": chosen}))
+    slots = known["default"].limits.in_flight
+    environment = {
+        **_environment(state, folder, settings),
+        "GLOSSARIUM_LLM_CONCURRENCY": str(slots),
+        "GLOSSARIUM_LLM_EMBEDDED": str(embedded_llm).lower(),
+    }
     commands = []
     if "database_url" not in given:
         commands.append(postgres(folder, _port(state.database_url), environment))
@@ -68,7 +77,7 @@ def compose(state: StackState, folder: DataFolder, settings: Settings) -> list[C
     if "embeddings_base_url" not in given:
         commands.append(embeddings(_port(state.embeddings_base_url), environment))
     commands.append(api(_port(state.api_url), environment))
-    commands.extend(workers(folder, slots, environment))
+    commands.extend(workers(folder, min(slots, LLM_JOBS), environment))
     return commands
 
 
@@ -121,12 +130,12 @@ def api(port: int, environment: Mapping[str, str]) -> Command:
     return Command("api", [*argv, "--no-access-log", "--timeout-graceful-shutdown", "3"], environment, gated=True)
 
 
-def workers(folder: DataFolder, llm_threads: int, environment: Mapping[str, str]) -> Iterator[Command]:
+def workers(folder: DataFolder, llm_jobs: int, environment: Mapping[str, str]) -> Iterator[Command]:
     """Yield the commands of the Celery workers, one a queue, and of the clock."""
     celery = _module("celery", "-A", "workers.app")
     pools = {
         "subject": (["--pool", "prefork", "-c", "1"], _computing(environment)),
-        "llm": (["--pool", "threads", "-c", str(llm_threads)], environment),
+        "llm": (["--pool", "threads", "-c", str(llm_jobs)], environment),
         "control": (["--pool", "threads", "-c", "2"], environment),
     }
     for name, (pool, variables) in pools.items():

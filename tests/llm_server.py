@@ -42,6 +42,22 @@ Mode = Literal[
     "html",  # 200 with a web page
     "markup",  # the asked JSON, with HTML in it
     "no_schema",  # 400 where a response format is asked
+    "json_only",  # 400 where a JSON schema is asked, not where a JSON object is
+    "no_system",  # 400 where there is a system turn, as by Gemma's template
+    "no_system_500",  # the same from llama.cpp
+    "reasoning_model",  # 400 for max_tokens, a temperature but 1 and a frequency penalty, as OpenAI's
+    "no_model",  # 404, as by Ollama
+    "small_context",  # 400 with vLLM's words
+    "small_context_llama",  # 400 with llama.cpp's fields
+    "schema_floods",  # a whitespace flood where a JSON schema is asked, as by llama.cpp and vLLM
+    "fenced",  # takes any response format, heeds none: a sentence and a code fence around the answer, as by Ollama
+    "misplaced",  # content null, the answer in reasoning_content, as by vLLM
+    "thinking",  # content null, thoughts that hold a draft in `reasoning`, finish_reason length
+    "parts",  # content as a list of parts
+    "unmetered",  # no usage
+    "empty",
+    "loop",  # the asked JSON, going round in circles
+    "foreign",  # prose in another language than the question's
 ]
 DIMENSIONS = 512
 FLOOD_BYTES = 50_000_000
@@ -63,6 +79,7 @@ class LLMServer:
     mode:           how it (mis)behaves; may be set at any time.
     misbehave:      if given, the mode holds only for requests whose number (0, 1, …) it accepts.
     retry_after_s:  sent with `rate_limited`.
+    slow_s:         how long every answer takes.
     requests:       everything that was asked, in order of arrival.
     """
 
@@ -72,6 +89,7 @@ class LLMServer:
         self.mode: Mode = mode
         self.misbehave = misbehave
         self.retry_after_s = retry_after_s
+        self.slow_s = 0.0
         self.requests: list[Request] = []
         self.closing = threading.Event()
         self._lock = threading.Lock()
@@ -244,6 +262,7 @@ def _quoted(found: list[str]) -> str:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 512  # hundreds connect at once
     owner: LLMServer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -260,6 +279,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         mode = self.server.owner.arrived(Request(self.path, body))
+        self.server.owner.closing.wait(self.server.owner.slow_s)
         if mode == "down":
             self._hang_up()
         elif mode == "hang":
@@ -273,8 +293,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._flood()
         elif mode == "html":
             self._send_bytes(200, b"<!doctype html><title>Sign in</title>", "text/html")
-        elif mode == "no_schema" and "response_format" in body:
-            self._send(400, {"error": {"message": "response_format is not supported", "code": "bad_request"}})
+        elif (refusal := _refusal(body, mode)) is not None:
+            self._send(500 if mode == "no_system_500" else 400, {"error": refusal})
         elif self.path.endswith("/embeddings"):
             self._send(200, _embeddings(body))
         else:
@@ -312,7 +332,42 @@ _FAILURES: dict[str, tuple[int, dict[str, str]]] = {
     "no_credit": (429, {"message": "you have run out of credit", "code": "insufficient_quota"}),
     "unauthorized": (401, {"message": "incorrect API key", "code": "invalid_api_key"}),
     "error": (500, {"message": "internal error"}),
+    "no_model": (404, {"message": 'model "rules" not found, try pulling it first', "type": "not_found_error"}),
 }
+_REASONING_MODEL: dict[str, tuple[Any, str]] = {
+    "max_tokens": (None, "is not supported with this model. Use 'max_completion_tokens' instead."),
+    "temperature": (1, "does not support this value with this model. Only the default (1) value is supported."),
+    "frequency_penalty": (None, "is not supported with this model."),
+}
+"""What a parameter may be where it is given at all, and what is said of anything else."""
+
+
+def _refusal(body: dict[str, Any], mode: Mode) -> dict[str, Any] | None:
+    """Return the error of a request that a server with such a quirk refuses, in the words of a real one."""
+    form = body.get("response_format", {}).get("type")
+    has_system = any(message["role"] == "system" for message in body.get("messages", ()))
+    match mode:
+        case "no_schema" if form:
+            return {"message": "response_format is not supported", "code": "bad_request"}
+        case "json_only" if form == "json_schema":
+            return {"message": "This response_format type is unavailable now", "type": "invalid_request_error"}
+        case "no_system" | "no_system_500" if has_system:
+            return {"message": "System role not supported"}
+        case "reasoning_model":
+            wrong = (name for name, (only, _) in _REASONING_MODEL.items() if body.get(name, only) != only)
+            return next((_unsupported(name) for name in wrong), None)
+        case "small_context":
+            said = "This model's maximum context length is 64 tokens. However, you requested 412 tokens (352 in the "
+            return {"message": said + "messages, 60 in the completion).", "code": "context_length_exceeded"}
+        case "small_context_llama":
+            said = "the request exceeds the available context size, try increasing it"
+            return {"message": said, "type": "exceed_context_size_error", "n_prompt_tokens": 352, "n_ctx": 64}
+    return None
+
+
+def _unsupported(name: str) -> dict[str, Any]:
+    said = f"Unsupported parameter: '{name}' {_REASONING_MODEL[name][1]}"
+    return {"message": said, "param": name, "code": "unsupported_parameter"}
 
 
 def _completion(body: dict[str, Any], mode: Mode) -> dict[str, Any]:
@@ -328,26 +383,51 @@ def _completion(body: dict[str, Any], mode: Mode) -> dict[str, Any]:
             text = '{"answer": 42}'
         case "truncated":
             text, finish_reason = text[: len(text) // 2], "length"
-        case "whitespace":
+        case "schema_floods" if schema is None:
+            pass
+        case "whitespace" | "schema_floods":
             text, finish_reason = text[:10] + "\n" * 5000, "length"
         case "markup":
             text = re.sub(r'": "', '": "<script>alert(1)</script>', text, count=1)
             text = re.sub(r'": \["', '": ["<script>alert(1)</script>', text, count=1)
+        case "fenced":
+            text = f"Here is the JSON that you asked for:\n```json\n{text}\n```"
+        case "empty":
+            text = ""
+        case "loop":
+            circle = "the end of a verb; " * 5
+            text = json.dumps({"trigger": circle, "effect": "", "reason": circle * 20, "choice": "A"})
+        case "foreign":
+            text = "这个特征似乎与河流有关。"
+        case "thinking":
+            finish_reason = "length"
     return {
         "id": "rules",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": body.get("model", "rules"),
         "choices": [
-            {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": text}},
+            {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", **_content(text, mode)}},
         ],
-        "usage": {
-            "prompt_tokens": n_prompt,
-            "completion_tokens": len(text.split()),
-            "total_tokens": n_prompt + len(text.split()),
-            "prompt_tokens_details": {"cached_tokens": 0},
-        },
+        **({} if mode == "unmetered" else {"usage": _usage(n_prompt, len(text.split()))}),
     }
+
+
+def _content(text: str, mode: Mode) -> dict[str, Any]:
+    """Return where a server puts what its model said."""
+    match mode:
+        case "misplaced":
+            return {"content": None, "reasoning_content": text}
+        case "thinking":
+            return {"content": None, "reasoning": f"The form is {text}. Now let me think about rivers"}
+        case "parts":
+            return {"content": [{"type": "text", "text": text[:9]}, {"type": "text", "text": text[9:]}]}
+    return {"content": text}
+
+
+def _usage(n_prompt: int, n_completion: int) -> dict[str, Any]:
+    counts = {"prompt_tokens": n_prompt, "completion_tokens": n_completion, "total_tokens": n_prompt + n_completion}
+    return {**counts, "prompt_tokens_details": {"cached_tokens": 0}}
 
 
 def _embeddings(body: dict[str, Any]) -> dict[str, Any]:

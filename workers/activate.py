@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from schema.graph import N_CONTROL_FEATURES
+from schema.profiles import profile
 from schema.records import Description, Exemplars, Score, Sentences, Status, TokenList, VocabularyProjection
 from schema.stages import Stage
 from schema.store import descriptions, evidence, jobs, scores
 from workers import recipes
 from workers.desk import Block, Ranking, described, ranked, read_block, survives
 from workers.engine import Context, Outcome
-from workers.llm import profile
 from workers.methods.corpus_evaluation import evaluate_sensitivity
 from workers.methods.free_scores import evaluate_free_input, evaluate_free_output
 from workers.methods.input_evaluation import SentenceActivations, evaluate_dead_input, evaluate_input
@@ -58,7 +58,7 @@ def activate_block(context: Context) -> Outcome:
     tested = _read(context, block)
     context.progress.advance()
     activations = _activations(context, tested)
-    recipe = score_recipe(block)
+    recipe = score_recipe(block, context.settings)
     made: list[Score] = []
     left: dict[str, object] = {}
     for column, feature in enumerate(block.selected):
@@ -79,7 +79,7 @@ def activate_block(context: Context) -> Outcome:
 
 
 def _read(context: Context, block: Block) -> Tested:
-    llm = profile(block.brief.spec.llm, context.settings)
+    llm = profile(block.brief.spec.profiles.writer, context.settings)
     opened = open_dictionary(context, block.brief, block.corpus)
     with context.transaction() as connection:
         pool_blocks = jobs.blocks_of(connection, block.brief.run_id, Stage.DESCRIBE, 0, len(block.pool))

@@ -1,12 +1,15 @@
 """The LLM judge on contexts of the corpus: detection and fuzzing of the descriptions of one feature."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from prompts.evaluation import ContextKind, ask_about_contexts
+from schema.profiles import LLMProfile
 from schema.records import Description, Score, Status
 from workers.cache import StoredCompletions
 from workers.court import Case, Court
-from workers.llm import LLMProfile, complete
+from workers.ledger import StoredLedger
+from workers.llm import complete
 from workers.methods.corpus_evaluation import Item, detection_items, evaluate_answers, fuzzing_items
 from workers.methods.statistics import Measurement, unmeasured
 from workers.parse import contexts_reply
@@ -21,14 +24,20 @@ _DRAWN: dict[ContextKind, Callable[..., tuple[Item, ...] | Measurement]] = {
 }
 
 
+class _Asking(NamedTuple):
+    """Who is asked what, by whom."""
+
+    court: Court
+    llm: LLMProfile
+    kind: ContextKind
+
+
 def judge_contexts(court: Court, llm: LLMProfile, case: Case, judged: Sequence[Description]) -> Iterator[Score]:
     """Yield the detection and fuzzing scores of some descriptions, as far as the run asks for them."""
-    spec = court.block.brief.spec
-    for kind in (kind for kind in _DRAWN if kind in spec.evaluations):
-        items = _items(court, case.feature, kind)
-        # Item by item for all descriptions: the contexts stand first in the prompt, and the endpoint has them cached.
+    for kind in (kind for kind in _DRAWN if kind in court.block.brief.spec.evaluations):
+        asking, items = _Asking(court, llm, kind), _items(court, case.feature, kind)
         for description in judged:
-            measured = items if isinstance(items, Measurement) else _measure(court, llm, kind, items, description)
+            measured = items if isinstance(items, Measurement) else _measure(asking, items, description)
             yield court.score(case, description, kind, measured)
 
 
@@ -40,26 +49,28 @@ def _items(court: Court, feature: int, kind: ContextKind) -> tuple[Item, ...] | 
     return _DRAWN[kind](exemplars, n, seed=court.seed, feature=feature)
 
 
-def _measure(
-    court: Court, llm: LLMProfile, kind: ContextKind, items: Sequence[Item], description: Description
-) -> Measurement:
+def _measure(asking: _Asking, items: Sequence[Item], description: Description) -> Measurement:
     answers: list[bool | Status] = []
     for start in range(0, len(items), ITEMS_PER_CALL):
-        answers += _ask(court, llm, kind, items[start : start + ITEMS_PER_CALL], description.text or "")
+        answers += _ask(asking, items[start : start + ITEMS_PER_CALL], description)
     return evaluate_answers(items, answers)
 
 
-def _ask(court: Court, llm: LLMProfile, kind: ContextKind, items: Sequence[Item], text: str) -> list[bool | Status]:
-    secret = court.context.settings.secret.get_secret_value().encode()
+def _ask(asking: _Asking, items: Sequence[Item], description: Description) -> list[bool | Status]:
+    context, block = asking.court.context, asking.court.block
+    secret = context.settings.secret.get_secret_value().encode()
+    texts = [item.text for item in items]
     completion = complete(
-        llm,
-        ask_about_contexts(kind, [item.text for item in items], text, secret).messages,
+        asking.llm,
+        ask_about_contexts(asking.kind, texts, description.text or "", secret).messages,
         contexts_reply(len(items)),
         max_tokens=_TOKENS_PER_ANSWER * len(items) + 20,
         temperature=TEMPERATURE,
-        seed=court.seed,
-        purpose=f"judge {kind}",
-        cache=StoredCompletions(court.context, court.block.brief.tenant_id),
-        on_attempt=court.context.progress.advance,
+        seed=asking.court.seed,
+        purpose=f"judge {asking.kind}",
+        feature=description.feature,
+        cache=StoredCompletions(context, block.brief.tenant_id),
+        ledger=StoredLedger(context, block.brief.tenant_id),
+        on_attempt=context.progress.advance,
     )
     return list(completion.value.answers) if completion.value else [completion.status] * len(items)

@@ -145,7 +145,7 @@ def convene(context: Context) -> Court:
     return Court(
         context=context,
         block=block,
-        recipe=score_recipe(block),
+        recipe=score_recipe(block, context.settings),
         found=described(context, block, numbers),
         exemplars=exemplars,
         neighbours={feature: projection.neighbours for feature, projection in projections.items()},

@@ -7,6 +7,7 @@ from prompts import Ask
 from prompts.composing import Composition, NotApplicable, concatenate
 from prompts.describing import messages_for
 from prompts.evidence import Evidence
+from schema.profiles import LLMProfile, profile
 from schema.recipes import digest
 from schema.records import (
     Calibration,
@@ -25,7 +26,8 @@ from workers.cache import StoredCompletions
 from workers.calls import together
 from workers.desk import Block, read_block
 from workers.engine import Context, Outcome
-from workers.llm import Completion, LLMProfile, complete, profile
+from workers.ledger import StoredLedger
+from workers.llm import Completion, complete
 from workers.methods.lexical import lexical_description
 from workers.parse import DescriptionReply, SummaryReply, shortened
 
@@ -65,12 +67,14 @@ class Desk(NamedTuple):
 def describe_block(context: Context) -> Outcome:
     """Return the descriptions of a block; those that exist under their recipe are not made again."""
     block = read_block(context)
-    desk = Desk(context, block, profile(block.brief.spec.llm, context.settings), read_evidence(context, block))
+    desk = Desk(
+        context, block, profile(block.brief.spec.profiles.describer, context.settings), read_evidence(context, block)
+    )
     made: dict[int, Made] = {feature: {} for feature in block.indices}
     methods = [method for method in block.brief.spec.methods if method != "refined"]  # made when they are ranked
     # Method by method: the calls of one method begin alike, and the endpoint has that beginning cached.
     asked = [(feature, method) for method in methods if method != "concat" for feature in block.indices]
-    told = together(lambda pair: _describe(desk, *pair, {}), asked, context.settings.llm_concurrency)
+    told = together(lambda pair: _describe(desk, *pair, {}), asked, desk.llm)
     for (feature, method), description in zip(asked, told, strict=True):
         made[feature][method] = description
     if "concat" in methods:
@@ -150,7 +154,7 @@ def _asked(desk: Desk, feature: int, method: Method) -> Description:
     }
     recipe = digest(
         _ingredients(desk, feature, method)
-        | {"prompt": ask.prompt.sha256, "model": desk.llm.model, "endpoint": desk.llm.base_url}
+        | {"prompt": ask.prompt.sha256, **desk.llm.recipe}
         | parameters
         | {"shown": (options.exemplars_in_prompt, options.tokens_in_prompt), "length": options.reply_length}
     )
@@ -166,7 +170,9 @@ def _asked(desk: Desk, feature: int, method: Method) -> Description:
         frequency_penalty=FREQUENCY_PENALTY,
         seed=desk.block.brief.spec.seed,
         purpose=f"describe {method}",
+        feature=feature,
         cache=StoredCompletions(desk.context, desk.block.brief.tenant_id),
+        ledger=StoredLedger(desk.context, desk.block.brief.tenant_id),
         on_attempt=desk.context.progress.advance,
     )
     return _keep(desk, _from_completion(feature, method, recipe, ask, completion, parameters))

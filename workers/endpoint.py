@@ -17,9 +17,10 @@ import openai
 import structlog
 from openai import OpenAI
 from pydantic import SecretStr
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from schema.errors import LLMUnavailable
+from workers.circuit import health_of
 
 log = structlog.get_logger()
 
@@ -34,6 +35,8 @@ RETRY_AFTER_OPERATOR_S = 600.0  # keys, credit and model names are mended by peo
 MESSAGE_CHARS = 300
 _ADVICE = {401: "check the API key", 403: "check the API key", 404: "check the base URL and the model's name"}
 _BILLING = ("insufficient_quota", "billing", "credit", "payment")
+# llama.cpp answers 500 where the chat template of a model raises; the request is at fault, not the server.
+_TEMPLATE = ("system role", "roles must alternate", "raise_exception")
 
 
 class Endpoint(NamedTuple):
@@ -50,18 +53,30 @@ class BodyTooLarge(httpx2.ReadError):
 
 
 class _Transient(LLMUnavailable):
-    """A failure that may be gone at the next attempt."""
+    """What may be gone at the next attempt."""
+
+
+class _Limited(_Transient):
+    """The endpoint is well and wants to be asked less."""
+
+
+class _Failing(_Transient):
+    """The endpoint is not well."""
 
 
 def call(endpoint: Endpoint, send: Callable[[OpenAI], Any], on_attempt: Callable[[], None]) -> dict[str, Any]:
     """Return the JSON object that the endpoint answers with, after at most 3 attempts with full jitter.
 
+    Retries are at most a tenth of what this process asks an endpoint, and none is asked that fails all calls.
+
     send:        makes one raw request with a client.
     on_attempt:  called before every attempt; what it raises ends the call.
     Raises: LLMUnavailable; openai.BadRequestError or UnprocessableEntityError where the request itself is refused.
     """
+    retries = health_of(endpoint.base_url).retries
+    retries.earn()
     retrying = Retrying(
-        stop=stop_after_attempt(ATTEMPTS),
+        stop=lambda state: state.attempt_number >= ATTEMPTS or not retries.spend(),
         retry=retry_if_exception_type(_Transient),
         wait=_wait_s,
         before_sleep=_tell,
@@ -72,21 +87,28 @@ def call(endpoint: Endpoint, send: Callable[[OpenAI], Any], on_attempt: Callable
 
 def _once(endpoint: Endpoint, send: Callable[[OpenAI], Any], on_attempt: Callable[[], None]) -> dict[str, Any]:
     on_attempt()
+    with health_of(endpoint.base_url).circuit.passing(_Failing):
+        return _answer(endpoint, send)
+
+
+def _answer(endpoint: Endpoint, send: Callable[[OpenAI], Any]) -> dict[str, Any]:
     try:
         raw = send(open_client(endpoint))
         body = json.loads(raw.http_response.content)
     except openai.APITimeoutError as exc:
-        raise _Transient(f"{endpoint.base_url} did not answer in {endpoint.timeout_s:g} s") from exc
+        raise _Failing(f"{endpoint.base_url} did not answer in {endpoint.timeout_s:g} s") from exc
     except openai.APIConnectionError as exc:
-        raise _Transient(f"{endpoint.base_url} can't be reached: {_short(exc.__cause__ or exc)}") from exc
+        raise _Failing(f"{endpoint.base_url} can't be reached: {shorten(exc.__cause__ or exc)}") from exc
     except (openai.BadRequestError, openai.UnprocessableEntityError):
         raise
     except openai.APIStatusError as exc:
+        if exc.status_code == 500 and any(word in exc.message.lower() for word in _TEMPLATE):
+            raise openai.BadRequestError(exc.message, response=exc.response, body=exc.body) from exc
         raise _translated(endpoint, exc) from exc
     except (ValueError, RecursionError) as exc:
-        raise _Transient(f"{endpoint.base_url} answered with something that is not JSON") from exc
+        raise _Failing(f"{endpoint.base_url} answered with something that is not JSON") from exc
     if not isinstance(body, dict) or body.get("error"):
-        raise _Transient(f"{endpoint.base_url} answered with an error: {_short(body)}")
+        raise _Failing(f"{endpoint.base_url} answered with an error: {shorten(body)}")
     return body
 
 
@@ -103,7 +125,11 @@ def open_client(endpoint: Endpoint) -> OpenAI:
 
 
 def close_clients() -> None:
-    """Close the connections of this process, when it ends or its endpoints are gone; the next call opens new ones."""
+    """Close the connections of this process, when it ends or its endpoints are gone; the next call opens new ones.
+
+    What is known of the endpoints' health is forgotten.
+    """
+    health_of.cache_clear()
     with _lock:
         for client in _clients.values():
             client.close()
@@ -152,7 +178,7 @@ class _CappedStream(httpx2.SyncByteStream):
 
 def _translated(endpoint: Endpoint, exc: openai.APIStatusError) -> LLMUnavailable:
     """Return what a status means for the work."""
-    said = _short(exc.message, endpoint.api_key)
+    said = shorten(exc.message, endpoint.api_key)
     billing = exc.status_code == 402 or any(word in str(exc.code or exc.type or "").lower() for word in _BILLING)
     if billing:
         message = f"{endpoint.base_url} wants payment (HTTP {exc.status_code}): add credit. It said: {said}"
@@ -160,7 +186,8 @@ def _translated(endpoint: Endpoint, exc: openai.APIStatusError) -> LLMUnavailabl
     if exc.status_code in (408, 409, 425, 429) or exc.status_code >= 500:
         wait_s = _retry_after_s(exc.response.headers)
         message = f"{endpoint.base_url} answered HTTP {exc.status_code}: {said}"
-        kind = _Transient if wait_s is None or wait_s <= LONGEST_WAIT_S else LLMUnavailable
+        now = wait_s is None or wait_s <= LONGEST_WAIT_S
+        kind = (_Limited if exc.status_code == 429 else _Failing) if now else LLMUnavailable
         return kind(message, retry_after_s=RETRY_LATER_S if wait_s is None else max(wait_s, LEAST_WAIT_S))
     advice = _ADVICE.get(exc.status_code, "check the base URL")
     message = f"{endpoint.base_url} answered HTTP {exc.status_code}: {advice}. It said: {said}"
@@ -193,8 +220,8 @@ def _tell(state: RetryCallState) -> None:
     log.warning("endpoint_retry", attempt=state.attempt_number, error=str(error))
 
 
-def _short(said: object, secret: SecretStr | None = None) -> str:
-    """Return what a server said, shortened, without the key."""
+def shorten(said: object, secret: SecretStr | None = None) -> str:
+    """Return what a server said in one line of bounded length, without the key."""
     text = " ".join(str(said).split())
     key = secret.get_secret_value() if secret else ""
     return (text.replace(key, "[key]") if len(key) >= 8 else text)[:MESSAGE_CHARS]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import structlog
 from psycopg_pool import ConnectionPool
 
+from schema import profiles
 from schema.errors import (
     GlossariumError,
     InvalidInput,
@@ -106,7 +107,7 @@ class Engine:
         finished job made ready.
         """
         queue = QUEUES[stages[0]]
-        lease_s = self._settings.llm_lease_s if queue == "llm" else self._settings.lease_s
+        lease_s = profiles.lease_s(self._settings) if queue == "llm" else self._settings.lease_s
         with database.lend(self._pool) as connection:
             job = jobs.claim(connection, stages, owner=self._owner, lease_s=lease_s)
         if job is None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prompts.evaluation import ask_for_choice
+from schema.profiles import LLMProfile, profile
 from schema.records import Description, Score, Status
 from schema.stages import Stage
 from schema.store import jobs, run_features, scores
@@ -19,7 +20,8 @@ from workers.corpus_judge import judge_contexts
 from workers.court import Case, Court, convene
 from workers.desk import Block, Ranking, ranked, survives
 from workers.engine import Context, Outcome
-from workers.llm import LLMProfile, complete, profile
+from workers.ledger import StoredLedger
+from workers.llm import complete
 from workers.methods.input_evaluation import SentenceActivations, SentenceHalves, evaluate_input, halve_sentences
 from workers.methods.output_evaluation import (
     JudgeTrial,
@@ -70,9 +72,7 @@ def judge_block(context: Context) -> Outcome:
     court = bench.court
     context.progress.advance()
     ruled = [_rule(bench, court.open_case(feature)) for feature in court.block.selected]
-    heard = together(
-        lambda one: list(_llm_scores(bench, one.case, one.winner)), ruled, context.settings.llm_concurrency
-    )
+    heard = together(lambda one: list(_llm_scores(bench, one.case, one.winner)), ruled, bench.llm)
     context.progress.advance(len(ruled))
     made = [score for of_one in heard for score in of_one]
     id_ = court.block.brief.dictionary.id
@@ -89,7 +89,7 @@ def _read(context: Context) -> Bench:
         known = scores.load(connection, block.brief.dictionary.id, court.recipe, block.selected)
     return Bench(
         court=court,
-        llm=profile(block.brief.spec.llm, context.settings),
+        llm=profile(block.brief.spec.profiles.judge, context.settings),
         activations=(activated.result or {}).get("features", {}),
         rankings=ranked(context),
         outputs={score.description_id: score for score in known if score.kind == "output"},
@@ -191,9 +191,9 @@ def _judge_texts(
     for trial, pair in zip(trials, case.pairs.report, strict=False):
         # One trial after another: the three sets stand first in the prompt, and the endpoint has them cached.
         for description in judged:
-            verdicts[description.id or 0].append(_ask(court, llm, trial, description.text or ""))
+            verdicts[description.id or 0].append(_ask(court, llm, trial, case.feature, description.text or ""))
         if pair in wrong:
-            control.append(_ask(court, llm, trial, wrong[pair]))
+            control.append(_ask(court, llm, trial, case.feature, wrong[pair]))
     for description in judged:
         measured = evaluate_output_llm(verdicts[description.id or 0], control if description == winner else ())
         yield court.score(case, description, "output_llm", measured)
@@ -210,7 +210,7 @@ def _wrong_texts(court: Court, case: Case, description: Description) -> dict[Pai
     return {pair: texts[feature] for pair, feature in court.draw_wrong(case, texts).items()}
 
 
-def _ask(court: Court, llm: LLMProfile, trial: JudgeTrial, text: str) -> Verdict:
+def _ask(court: Court, llm: LLMProfile, trial: JudgeTrial, feature: int, text: str) -> Verdict:
     secret = court.context.settings.secret.get_secret_value().encode()
     completion = complete(
         llm,
@@ -220,7 +220,9 @@ def _ask(court: Court, llm: LLMProfile, trial: JudgeTrial, text: str) -> Verdict
         temperature=TEMPERATURE,
         seed=court.seed,
         purpose="judge",
+        feature=feature,
         cache=StoredCompletions(court.context, court.block.brief.tenant_id),
+        ledger=StoredLedger(court.context, court.block.brief.tenant_id),
         on_attempt=court.context.progress.advance,
     )
     return verdict(trial, completion.value.choice) if completion.value else completion.status

@@ -1,10 +1,10 @@
 """One `complete()`: a chat to a typed answer, from any OpenAI-compatible endpoint.
 
 What a server says about a schema is never trusted: the reply is validated here, repaired once at most, and then has a
-status. Only validated replies are cached. Keys are never logged; prompts and replies only at DEBUG.
+status. Only validated replies are cached. Every call is entered in the ledger, whatever became of it. Keys are never
+logged; prompts and replies only at DEBUG.
 """
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,19 @@ from typing import Any, Generic, NamedTuple, Protocol
 import openai
 import structlog
 from openai import OpenAI
-from pydantic import BaseModel, ConfigDict, SecretStr
 
 from prompts import Message, load_prompt
-from schema.errors import BadReply, InvalidInput, Refused
+from schema.errors import BadReply, GlossariumError, LLMUnavailable, Refused
+from schema.profiles import LLMProfile
 from schema.recipes import digest
 from schema.records import Status
-from schema.settings import Settings
-from workers.endpoint import Endpoint, call
-from workers.parse import AnyReply, Reply, parse_reply
+from schema.store.calls import Call
+from workers import quirks
+from workers.answered import Answered, Usage, read_completion
+from workers.endpoint import Endpoint, call, shorten
+from workers.parse import AnyReply, is_flooded, parse_reply
+from workers.quirks import Quirk, Quirks
+from workers.throttle import estimate_tokens, throttle_of
 
 log = structlog.get_logger()
 
@@ -31,39 +35,9 @@ MAX_BODY_BYTES = 1_000_000
 REPAIR_CHARS = 600
 MODEL_CALLS = 2  # the call and one repair
 _MAX_SEED = 2**31
-
-
-class LLMProfile(BaseModel):
-    """An operator's LLM: where it is and what it is called."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str
-    base_url: str
-    api_key: SecretStr
-    model: str
-    timeout_s: float = 120.0
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Return where to ask; profiles of one endpoint share a client."""
-        return Endpoint(self.base_url, self.api_key, self.timeout_s, MAX_BODY_BYTES)
-
-
-def profile(name: str, settings: Settings) -> LLMProfile | None:
-    """Return the profile of a name, None for `none`; InvalidInput names those that there are."""
-    match name:
-        case "none":
-            return None
-        case "default":
-            return LLMProfile(
-                name=name,
-                base_url=settings.llm_base_url,
-                api_key=settings.llm_api_key,
-                model=settings.llm_model,
-                timeout_s=settings.llm_timeout_s,
-            )
-        case _:
-            raise InvalidInput(f"llm={name!r}; must be default or none")
+_ONLY_REASONED = (
+    "the model's reasoning took all tokens of its answer; raise max_tokens, or turn it off with `extra` in its profile"
+)
 
 
 class CompletionCache(Protocol):
@@ -76,12 +50,11 @@ class CompletionCache(Protocol):
         """Keep a validated reply."""
 
 
-class Usage(NamedTuple):
-    """Tokens as the endpoint counts them; `cached_tokens` are those of the prompt that it had read before."""
+class Ledger(Protocol):
+    """Where calls are entered, one row each."""
 
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
+    def record(self, call: Call) -> None:
+        """Enter a call that is over."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +83,17 @@ def complete(
     seed: int = 0,
     sample_index: int = 0,
     purpose: str = "",
+    feature: int | None = None,
     cache: CompletionCache | None = None,
+    ledger: Ledger | None = None,
     on_attempt: Callable[[], None] | None = None,
 ) -> Completion[AnyReply]:
     """Return the answer to a chat, or the status and reason why there is none (`refused`, `unparsed`, `failed`).
 
     frequency_penalty:  against loops of small models; not sent where it is 0.
     sample_index:  tells repeated calls apart; it moves the seed and the cache key.
-    purpose:       a word for the log.
-    on_attempt:    called before every HTTP request; what it raises ends the call.
+    purpose:       a word for the log and the ledger; so is `feature`.
+    on_attempt:    called before every HTTP request, and while one waits for its turn; what it raises ends the call.
     Raises: LLMUnavailable if the endpoint can't answer now.
     """
     parameters = {
@@ -128,20 +103,27 @@ def complete(
         **({"frequency_penalty": frequency_penalty} if frequency_penalty else {}),
     }
     asked = _Asked(profile, tuple(messages), answer, parameters, sample_index)
+    books = _Books(asked, purpose, feature, ledger)
     kept = cache.get(asked.digest) if cache is not None else None
     if kept is not None:
-        return _from_cache(kept, answer)
-    found = _Conversation(asked, on_attempt or _nothing).run()
-    log.info(
-        "llm_call",
-        purpose=purpose,
-        status=found.status,
-        attempts=found.attempts,
-        seconds=round(found.latency_s, 2),
-        **found.usage._asdict(),
-    )
+        found = _from_cache(kept, answer)
+        books.enter(_Spent(), "ok", from_cache=True)
+        return found
+    found = _converse(_Conversation(asked, on_attempt or _nothing), books)
     if cache is not None and found.status == Status.OK:
         cache.put(asked.digest, _to_cache(found))
+    return found
+
+
+def _converse(conversation: "_Conversation[AnyReply]", books: "_Books") -> Completion[AnyReply]:
+    """Return the outcome of a conversation once it is entered in the books, as it is if it is broken off."""
+    try:
+        found = conversation.run()
+    except GlossariumError as exc:
+        if conversation.spent.attempts:
+            books.enter(conversation.spent, "unavailable" if isinstance(exc, LLMUnavailable) else "stopped")
+        raise
+    books.enter(conversation.spent, found.status.value)
     return found
 
 
@@ -159,8 +141,7 @@ class _Asked(Generic[AnyReply]):
     def digest(self) -> str:
         return digest(
             {
-                "endpoint": self.profile.base_url,
-                "model": self.profile.model,
+                **self.profile.recipe,
                 "messages": self.messages,
                 "parameters": self.parameters,
                 "schema": self.answer.json_schema(),
@@ -169,13 +150,47 @@ class _Asked(Generic[AnyReply]):
         )
 
 
-class _Answered(NamedTuple):
-    """A chat completion, read off the body of a response."""
+class _Spent(NamedTuple):
+    """What a call has used so far; `metered` where every reply came with its usage."""
 
-    text: str
-    finish_reason: str
-    model: str
-    usage: Usage
+    attempts: int = 0
+    usage: Usage = Usage()
+    latency_s: float = 0.0
+    metered: bool = True
+
+
+class _Books(NamedTuple):
+    """Where a call is entered, and under what."""
+
+    asked: _Asked[Any]
+    purpose: str
+    feature: int | None
+    ledger: Ledger | None
+
+    def enter(self, spent: _Spent, status: str, *, from_cache: bool = False) -> None:
+        """Log a call that is over, and enter it in the ledger."""
+        dollars = 0.0 if from_cache else self._dollars(spent)
+        told = {"purpose": self.purpose, "status": status, "attempts": spent.attempts, **spent.usage._asdict()}
+        if not from_cache:
+            log.info("llm_call", **told, seconds=round(spent.latency_s, 2))
+        if self.ledger is not None:
+            profile = self.asked.profile
+            entry = Call(
+                feature=self.feature,
+                profile=profile.name,
+                model=profile.model,
+                dollars=dollars,
+                latency_s=spent.latency_s,
+                from_cache=from_cache,
+                **told,
+            )
+            self.ledger.record(entry)
+
+    def _dollars(self, spent: _Spent) -> float | None:
+        dollars = self.asked.profile.prices.of(*spent.usage)
+        # Tokens that nobody counted are free only where all are.
+        free = self.asked.profile.prices.of(1, 0, 1) == 0
+        return dollars if spent.metered or free else None
 
 
 class _Conversation(Generic[AnyReply]):
@@ -184,132 +199,134 @@ class _Conversation(Generic[AnyReply]):
     def __init__(self, asked: _Asked[AnyReply], on_attempt: Callable[[], None]) -> None:
         self._asked = asked
         self._on_attempt = on_attempt
-        self._attempts = 0
-        self._usage = Usage()
+        self._throttle = throttle_of(asked.profile)
         self._started = time.monotonic()
+        self._spent = _Spent()
+        self._besides = quirks.NONE
+
+    @property
+    def spent(self) -> _Spent:
+        """Return what was used so far; every reply that was paid for is in it."""
+        return self._spent._replace(latency_s=time.monotonic() - self._started)
 
     def run(self) -> Completion[AnyReply]:
-        """Return the outcome; every reply that was paid for is in its usage."""
-        messages, answered, problem = self._asked.messages, _Answered("", "", self._asked.profile.model, Usage()), ""
+        """Return the outcome."""
+        asked = self._asked
+        messages, answered, problem = asked.messages, Answered("", "", asked.profile.model, None), ""
+        if (reason := _surely_too_long(asked)) is not None:
+            return self._outcome(answered, Status.FAILED, reason=reason)
         for _ in range(MODEL_CALLS):
             try:
                 answered = self._ask(messages)
-                value = parse_reply(answered.text, self._asked.answer, answered.finish_reason)
+                if answered.only_reasoned:
+                    return self._outcome(answered, Status.UNPARSED, reason=_ONLY_REASONED)
+                value = parse_reply(answered.text, asked.answer, answered.finish_reason)
                 return self._outcome(answered, Status.OK, value=value)
             except Refused as exc:
                 return self._outcome(answered, Status.REFUSED, reason=str(exc))
             except BadReply as exc:
                 problem = str(exc)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as exc:
-                reason = f"the endpoint refused the request (HTTP {exc.status_code}): {exc.message[:300]}"
-                return self._outcome(answered, Status.FAILED, reason=reason)
-            messages = (*self._asked.messages, *_repair(answered.text, problem))
+                return self._outcome(answered, Status.FAILED, reason=_refusal(exc, asked))
+            messages = (*asked.messages, *_repair(answered.text, problem))
+            # A grammar that allows endless whitespace is what floods: the repair does without.
+            self._besides = frozenset({Quirk.NO_RESPONSE_FORMAT}) if is_flooded(answered.text) else quirks.NONE
         return self._outcome(answered, Status.UNPARSED, reason=problem)
 
-    def _ask(self, messages: Sequence[Message]) -> _Answered:
+    def _ask(self, messages: Sequence[Message]) -> Answered:
         log.debug("llm_messages", messages=messages)
-        body = request_completion(self._asked.profile, messages, self._asked.answer, self._asked.parameters, self._tick)
-        answered = _read(body, self._asked.profile.model)
+        expected = _reserve(messages, self._asked)
+        body = request_completion(self._asked, messages, partial(self._tick, expected), self._besides)
+        answered = read_completion(body, self._asked.profile.model)
         log.debug("llm_reply", reply=answered.text, finish_reason=answered.finish_reason)
-        self._usage = Usage(*(a + b for a, b in zip(self._usage, answered.usage, strict=True)))
+        self._count(answered.usage, expected)
         return answered
 
-    def _tick(self) -> None:
+    def _tick(self, expected: int) -> None:
         self._on_attempt()
-        self._attempts += 1
+        self._throttle.wait(expected, self._on_attempt)
+        self._spent = self._spent._replace(attempts=self._spent.attempts + 1)
+
+    def _count(self, usage: Usage | None, expected: int) -> None:
+        if usage is None:
+            self._spent = self._spent._replace(metered=False)
+            return
+        self._throttle.settle(expected, usage.prompt_tokens + usage.completion_tokens)
+        total = Usage(*(a + b for a, b in zip(self._spent.usage, usage, strict=True)))
+        self._spent = self._spent._replace(usage=total)
 
     def _outcome(
-        self, answered: _Answered, status: Status, *, value: AnyReply | None = None, reason: str | None = None
+        self, answered: Answered, status: Status, *, value: AnyReply | None = None, reason: str | None = None
     ) -> Completion[AnyReply]:
-        latency_s = time.monotonic() - self._started
-        return Completion(status, value, reason, answered.text, answered.model, self._usage, latency_s, self._attempts)
-
-
-# ---------------------------------------------------------------------------------------------- what an endpoint takes
-
-_lock = threading.Lock()
-_not_taken: dict[tuple[str, str], frozenset[str]] = {}
-"""What each (base URL, model) has refused with 400 and then answered without."""
+        spent = self.spent
+        return Completion(
+            status, value, reason, answered.text, answered.model, spent.usage, spent.latency_s, spent.attempts
+        )
 
 
 def request_completion(
-    profile: LLMProfile,
-    messages: Sequence[Message],
-    answer: type[Reply],
-    parameters: Mapping[str, float | int],
-    on_attempt: Callable[[], None],
+    asked: _Asked[Any], messages: Sequence[Message], on_attempt: Callable[[], None], besides: Quirks
 ) -> dict[str, Any]:
-    """Return the body of a chat completion; leaves out what the endpoint does not take.
+    """Return the body of a chat completion, asked as the endpoint takes it; see `quirks`.
 
-    Not every endpoint knows `response_format`, `seed` or a temperature, or calls the limit `max_tokens`. What is
-    refused with 400 is left out once, and from then on if that helped.
+    besides:  for this request alone, and not remembered.
     """
-    place = (profile.base_url, profile.model)
-    left_out = _not_taken.get(place, frozenset())
+    profile = asked.profile
+    endpoint = Endpoint(profile.base_url, profile.secret, profile.timeout_s, MAX_BODY_BYTES)
+    tried = quirks.known(profile.base_url, profile.model) | besides
     while True:
-        arguments = _arguments(profile, messages, answer, parameters, left_out)
+        arguments = quirks.adapted(_arguments(asked, messages), tried)
         try:
-            body = call(profile.endpoint, partial(_create, arguments), on_attempt)
+            body = call(endpoint, partial(_create, arguments, profile.extra), on_attempt)
         except (openai.BadRequestError, openai.UnprocessableEntityError) as exc:
-            culprit = _culprit(exc.message, left_out)
-            if culprit is None:
+            quirk = quirks.diagnose(exc.message, tried)
+            if quirk is None:
                 raise
-            left_out |= {culprit}
+            tried |= {quirk}
             continue
-        with _lock:
-            _not_taken[place] = _not_taken.get(place, frozenset()) | left_out
+        quirks.remember(profile.base_url, profile.model, tried - besides)
         return body
 
 
-def _create(arguments: dict[str, Any], client: OpenAI) -> Any:
-    return client.chat.completions.with_raw_response.create(**arguments)
+def _create(arguments: dict[str, Any], extra: Mapping[str, Any], client: OpenAI) -> Any:
+    return client.chat.completions.with_raw_response.create(**arguments, extra_body=extra or None)
 
 
-def _arguments(
-    profile: LLMProfile,
-    messages: Sequence[Message],
-    answer: type[Reply],
-    parameters: Mapping[str, float | int],
-    left_out: frozenset[str],
-) -> dict[str, Any]:
+def _arguments(asked: _Asked[Any], messages: Sequence[Message]) -> dict[str, Any]:
     # Without `strict`: some endpoints take only a part of JSON schema with it, and all is validated here anyway.
-    schema = {"type": "json_schema", "json_schema": {"name": answer.name, "schema": answer.json_schema()}}
-    arguments = {"model": profile.model, "messages": list(messages), **parameters, "response_format": schema}
-    if "max_tokens" in left_out:
-        arguments["max_completion_tokens"] = arguments["max_tokens"]
-    return {name: value for name, value in arguments.items() if name not in left_out}
+    schema = {"type": "json_schema", "json_schema": {"name": asked.answer.name, "schema": asked.answer.json_schema()}}
+    return {
+        "model": asked.profile.model,
+        "messages": list(messages),
+        **asked.parameters,
+        "response_format": schema,
+    }
 
 
-def _culprit(message: str, left_out: frozenset[str]) -> str | None:
-    """Return what to leave out after a 400: what it names, else the response format; None if nothing is left."""
-    if "context" in message and ("length" in message or "size" in message):
-        return None
-    named = [name for name in ("max_tokens", "temperature", "seed", "frequency_penalty") if name in message]
-    return next((name for name in (*named, "response_format") if name not in left_out), None)
+def _reserve(messages: Sequence[Message], asked: _Asked[Any]) -> int:
+    """Return about how many tokens a request can use: its prompt's, and its answer's at most."""
+    return estimate_tokens(messages) + int(asked.parameters["max_tokens"])
 
 
-def _read(body: Mapping[str, Any], model: str) -> _Answered:
-    """Return the first choice of a chat completion; a body of another form is an empty reply."""
-    choices = body.get("choices")
-    choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
-    message = _mapping(choice.get("message"))
-    text = message.get("content")
-    finish_reason = "content_filter" if message.get("refusal") else str(choice.get("finish_reason") or "stop")
-    return _Answered(
-        text if isinstance(text, str) else "", finish_reason, str(body.get("model") or model), _usage(body.get("usage"))
-    )
+def _surely_too_long(asked: _Asked[Any]) -> str | None:
+    needs, holds = _reserve(asked.messages, asked), asked.profile.context_tokens
+    return _too_long(asked, f"about {needs}", holds) if holds is not None and needs > holds else None
 
 
-def _usage(said: Any) -> Usage:
-    """Return the token counts of a body, 0 where it has none."""
-    usage = _mapping(said)
-    cached = _mapping(usage.get("prompt_tokens_details")).get("cached_tokens")
-    counts = (usage.get("prompt_tokens"), cached, usage.get("completion_tokens"))
-    return Usage(*(count if isinstance(count, int) and count >= 0 else 0 for count in counts))
+def _too_long(asked: _Asked[Any], needs: object, holds: object) -> str:
+    model = f"{asked.profile.model} at {asked.profile.base_url}"
+    return f"the context is too small: prompt and answer need {needs} tokens, and {model} holds {holds}"
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _refusal(exc: openai.APIStatusError, asked: _Asked[Any]) -> str:
+    """Return why an endpoint refused a request; of a context that is too small both sizes."""
+    sizes = quirks.context_sizes(exc.message, exc.body)
+    if sizes is None:
+        return (
+            f"the endpoint refused the request (HTTP {exc.status_code}): {shorten(exc.message, asked.profile.secret)}"
+        )
+    needs = sizes.needs or f"about {_reserve(asked.messages, asked)}"
+    return _too_long(asked, needs, sizes.holds or asked.profile.context_tokens or "fewer")
 
 
 def _repair(reply: str, problem: str) -> tuple[Message, ...]:

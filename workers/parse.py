@@ -47,6 +47,21 @@ _REFUSAL = re.compile(
       | continue | write | create | generate | have\ access )""",
     re.IGNORECASE | re.VERBOSE,
 )
+# An apology alone may be what a feature fires on; with what can't be done it is a refusal in any language.
+_REFUSAL_ELSEWHERE = re.compile(
+    r"""\s*
+    (?: lo\ siento .{0,20} \b no\ puedo
+      | (?: je\ suis\ )? d[ée]sol[ée]e? .{0,20} \b je\ ne\ (?: peux | suis )
+      | (?: es\ tut\ mir\ (?: sehr\ )? leid | entschuldigung ) .{0,20} \b (?: ich\ kann | kann\ ich )
+      | (?: desculpe | sinto\ muito | lamento ) .{0,20} \b n[ãa]o\ posso
+      | mi\ dispiace .{0,20} \b non\ posso
+      | (?: извините | к\ сожалению ) .{0,20} \b не\ могу
+      | (?: 对不起 | 抱歉 | 很抱歉 | 對不起 | 很遗憾 ) .{0,8} (?: 无法 | 不能 | 無法 )
+      | 申し訳 .{0,60} (?: できません | いたしかねます )
+      | 죄송 .{0,60} (?: 없습니다 | 수\ 없 )
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _TAGS = (
     "a|abbr|article|audio|b|base|body|br|button|canvas|code|div|embed|em|font|footer|form|frame|h[1-6]|head|header|hr|"
     "html|i|iframe|img|input|label|li|link|main|math|meta|nav|object|ol|option|p|pre|script|section|select|small|span|"
@@ -76,7 +91,7 @@ def plain(text: str) -> str:
 
 def _declared(text: str) -> str:
     """Return the text of a description's field; ValueError if it is a refusal, or goes round in circles."""
-    if _REFUSAL.match(text):
+    if _is_refusal(text):
         raise ValueError("refused")
     if found := _DELIMITER.search(text):
         raise ValueError(f"copies the prompt's delimiter: {found.group()}")
@@ -262,7 +277,7 @@ def parse_reply(text: str, answer: type[AnyReply], finish_reason: str = "stop") 
         raise BadReply("it was cut off at the length limit")
     if len(text) > MAX_REPLY_CHARS:
         raise BadReply(f"it has {len(text)} characters; at most {MAX_REPLY_CHARS} are read")
-    if re.search(rf"\s{{{MAX_BLANK_RUN}}}", text):
+    if is_flooded(text):
         raise BadReply(f"it holds {MAX_BLANK_RUN} blanks in a row")
     text = text.rsplit("</think>", 1)[-1]
     reasons = []
@@ -271,9 +286,18 @@ def parse_reply(text: str, answer: type[AnyReply], finish_reason: str = "stop") 
             return answer.model_validate(value)
         except ValidationError as exc:
             reasons.append(_reason(exc))
-    if _REFUSAL.match(text) or any(reason.endswith("refused") for reason in reasons):
+    if _is_refusal(text) or any(reason.endswith("refused") for reason in reasons):
         raise Refused("the model declined to answer")
     raise BadReply(reasons[0] if reasons else "it holds no JSON object")
+
+
+def is_flooded(text: str) -> bool:
+    """Return whether a reply holds a whitespace flood."""
+    return re.search(rf"\s{{{MAX_BLANK_RUN}}}", text) is not None
+
+
+def _is_refusal(text: str) -> bool:
+    return bool(_REFUSAL.match(text) or _REFUSAL_ELSEWHERE.match(text))
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:

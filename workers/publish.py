@@ -18,15 +18,16 @@ _NOT_JUDGED = "its judge's job failed"
 def publish_block(context: Context) -> Outcome:
     """Return the labels of a block's features."""
     block = read_block(context)
+    recipe = score_recipe(block, context.settings)
     with context.transaction() as connection:
         (judged,) = jobs.results(connection, block.brief.run_id, Stage.JUDGE, [context.job.block])
         choices: Mapping[str, Any] = (judged.result or {}).get("choices", {})
         winners = descriptions.load(connection, [c["winner"] for c in choices.values() if c.get("winner")])
-        tested = scores.load(connection, block.brief.dictionary.id, score_recipe(block), block.selected)
+        tested = scores.load(connection, block.brief.dictionary.id, recipe, block.selected)
     by_llm = {score.description_id: score for score in tested if score.kind == "output_llm"}
     made = [_label(feature, choices.get(str(feature)), winners, by_llm) for feature in block.selected]
     context.progress.advance(len(made))
-    return Outcome(lambda connection: _publish(connection, block, made))
+    return Outcome(lambda connection: _publish(connection, block, made, recipe))
 
 
 def _label(
@@ -60,8 +61,7 @@ def _label(
     )
 
 
-def _publish(connection: Connection, block: Block, made: list[Label]) -> None:
-    recipe = score_recipe(block)
+def _publish(connection: Connection, block: Block, made: list[Label], recipe: str) -> None:
     for label in made:
         labels.publish(
             connection,

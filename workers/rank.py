@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from prompts.evidence import Evidence
+from schema.profiles import LLMProfile, profile
 from schema.records import Score
 from schema.store import scores
 from workers.calls import together
@@ -15,7 +16,6 @@ from workers.court import Case, convene
 from workers.describe import read_evidence
 from workers.engine import Context, Outcome
 from workers.hearing import Heard, Judge, hear
-from workers.llm import LLMProfile, profile
 from workers.methods.racing import survivors
 from workers.methods.statistics import Vector
 from workers.refine import refine
@@ -28,9 +28,9 @@ def rank_block(context: Context) -> Outcome:
     context.progress.advance()
     court, spec = judge.court, judge.court.block.brief.spec
     cases = [court.open_case(feature) for feature in court.block.selected]
-    llm = profile(spec.llm, context.settings) if "refined" in spec.methods else None
+    llm = profile(spec.profiles.describer, context.settings) if "refined" in spec.methods else None
     known = read_evidence(context, court.block) if llm else {}
-    heard = together(lambda case: _hear_all(judge, case, llm, known), cases, context.settings.llm_concurrency)
+    heard = together(lambda case: _hear_all(judge, case, llm, known), cases, llm)
     made: list[Score] = []
     left: dict[str, object] = {}
     for case, of_case in zip(cases, heard, strict=True):

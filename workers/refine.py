@@ -11,13 +11,15 @@ from prompts.describing import marked, messages_for
 from prompts.evidence import Evidence
 from prompts.loader import Ask
 from prompts.revising import Failures, ask_for_revision
+from schema.profiles import LLMProfile
 from schema.recipes import digest
 from schema.records import Description, Status
 from schema.store import descriptions
 from workers.cache import StoredCompletions
 from workers.describe import FREQUENCY_PENALTY, TEMPERATURE
 from workers.hearing import Heard, Judge
-from workers.llm import Completion, LLMProfile, complete
+from workers.ledger import StoredLedger
+from workers.llm import Completion, complete
 from workers.methods.free_scores import cosines
 from workers.parse import DescriptionReply, shortened
 
@@ -76,7 +78,9 @@ def _revise(judge: Judge, llm: LLMProfile, asked: Ask, evidence: Evidence, descr
         frequency_penalty=FREQUENCY_PENALTY,
         seed=court.seed,
         purpose="describe refined",
+        feature=description.feature,
         cache=StoredCompletions(court.context, court.block.brief.tenant_id),
+        ledger=StoredLedger(court.context, court.block.brief.tenant_id),
         on_attempt=court.context.progress.advance,
     )
     return _description(ask, description, completion, llm)
@@ -115,9 +119,8 @@ def _description(
                 "method": "refined",
                 "of": before.recipe,
                 "messages": ask.messages,
-                "model": llm.model,
-                "endpoint": llm.base_url,
             }
+            | llm.recipe
         ),
     )
 

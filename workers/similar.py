@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from prompts import ask_for_similar
 from prompts.describing import FEWEST_EXEMPLARS, marked, spread
+from schema.profiles import LLMProfile
 from schema.records import Exemplars, Status
 from schema.stages import Stage
 from schema.store import evidence, jobs
@@ -12,7 +13,8 @@ from workers.cache import StoredCompletions
 from workers.calls import together
 from workers.desk import Block
 from workers.engine import Context
-from workers.llm import LLMProfile, complete
+from workers.ledger import StoredLedger
+from workers.llm import complete
 from workers.parse import shortened, similar_reply
 
 TEMPERATURE = 0.8  # at 0 several texts tend to be one
@@ -35,7 +37,7 @@ def write_similar(context: Context, block: Block, llm: LLMProfile) -> dict[str, 
     recipe = recipes.evidence("exemplars", block.brief, block.corpus)
     with context.transaction() as connection:
         known = evidence.load(connection, block.brief.dictionary.id, Exemplars, recipe, block.selected)
-    made = together(lambda one: _write(context, block, llm, one), known.values(), context.settings.llm_concurrency)
+    made = together(lambda one: _write(context, block, llm, *one), known.items(), llm)
     return {str(feature): similar._asdict() for feature, similar in zip(known, made, strict=True)}
 
 
@@ -51,7 +53,7 @@ def read_similar(context: Context, numbers: list[int]) -> dict[int, Similar]:
     }
 
 
-def _write(context: Context, block: Block, llm: LLMProfile, exemplars: Exemplars) -> Similar:
+def _write(context: Context, block: Block, llm: LLMProfile, feature: int, exemplars: Exemplars) -> Similar:
     spec = block.brief.spec
     windows = spread(exemplars.describe, spec.options.exemplars_in_prompt)
     if len(windows) < FEWEST_EXEMPLARS:
@@ -68,7 +70,9 @@ def _write(context: Context, block: Block, llm: LLMProfile, exemplars: Exemplars
         frequency_penalty=FREQUENCY_PENALTY,
         seed=spec.seed,
         purpose="write similar",
+        feature=feature,
         cache=StoredCompletions(context, block.brief.tenant_id),
+        ledger=StoredLedger(context, block.brief.tenant_id),
         on_attempt=context.progress.advance,
     )
     return Similar(completion.status, completion.value.texts if completion.value else (), completion.reason)

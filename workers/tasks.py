@@ -25,14 +25,17 @@ from workers.app import app
 from workers.engine import Engine
 
 _log = structlog.get_logger()
+_CONNECTIONS = 12
+"""Of a process, however many calls it has in flight: each needs one for milliseconds, before and after it."""
 
 
 @cache
 def connections() -> ConnectionPool[Connection]:
     """Return this process's connections to Postgres."""
     settings = load_settings()
-    size = settings.llm_concurrency + 6
-    return database.open_pool(settings.database_url, max_size=size, statement_timeout_ms=settings.statement_timeout_ms)
+    return database.open_pool(
+        settings.database_url, max_size=_CONNECTIONS, statement_timeout_ms=settings.statement_timeout_ms
+    )
 
 
 @cache

@@ -3,6 +3,7 @@
 from prompts.evaluation import ask_for_sentences
 from prompts.loader import load_prompt
 from schema.graph import N_CONTROL_FEATURES
+from schema.profiles import LLMProfile, profile
 from schema.recipes import digest
 from schema.records import Description, Sentences, Status
 from schema.store import descriptions
@@ -11,7 +12,8 @@ from workers.cache import StoredCompletions
 from workers.calls import together
 from workers.desk import Block, Ranking, described, ranked, read_block, survives
 from workers.engine import Context, Outcome
-from workers.llm import LLMProfile, complete, profile
+from workers.ledger import StoredLedger
+from workers.llm import complete
 from workers.parse import sentences_reply, shortened
 from workers.similar import write_similar
 
@@ -27,7 +29,7 @@ def write_block(context: Context) -> Outcome:
     description, and only as many features as controls need.
     """
     block = read_block(context)
-    llm = profile(block.brief.spec.llm, context.settings)
+    llm = profile(block.brief.spec.profiles.writer, context.settings)
     found = described(context, block, [context.job.block])
     if llm is None:
         return Outcome(lambda connection: None, {})
@@ -39,7 +41,7 @@ def write_block(context: Context) -> Outcome:
         for entry in features
         for description in _worth_writing(entry, found.get(entry.feature, []), rankings.get(entry.feature))
     ]
-    together(lambda one: _write(context, block, llm, one, recipe), asked, context.settings.llm_concurrency)
+    together(lambda one: _write(context, block, llm, one, recipe), asked, llm)
     similar = write_similar(context, block, llm)
     context.progress.advance(len(block.features))
     return Outcome(lambda connection: None, {"similar": similar})
@@ -53,8 +55,7 @@ def sentences_recipe(block: Block, llm: LLMProfile) -> str:
             "kind": "sentences",
             "version": _VERSION,
             "prompt": load_prompt("write/sentences.v1").sha256,
-            "model": llm.model,
-            "endpoint": llm.base_url,
+            **llm.recipe,
             "n": options.n_sentences,
             "length": options.reply_length,
             "max_tokens": options.max_tokens_sentences,
@@ -90,7 +91,9 @@ def _write(context: Context, block: Block, llm: LLMProfile, description: Descrip
         frequency_penalty=FREQUENCY_PENALTY,
         seed=block.brief.spec.seed,
         purpose="write",
+        feature=description.feature,
         cache=StoredCompletions(context, block.brief.tenant_id),
+        ledger=StoredLedger(context, block.brief.tenant_id),
         on_attempt=context.progress.advance,
     )
     written = completion.value

@@ -8,7 +8,7 @@ from schema.errors import Conflict, NotFound
 from schema.graph import initial_jobs
 from schema.records import MethodCount, Run, RunSpec, StageProgress
 from schema.stages import QUEUES, Queue, Stage
-from schema.store import jobs
+from schema.store import calls, jobs
 from schema.store.database import Connection
 from schema.store.queries import as_json, load_queries
 
@@ -50,12 +50,13 @@ def get(connection: Connection, tenant_id: int, id_: UUID) -> Run:
 
 
 def report(connection: Connection, tenant_id: int, id_: UUID) -> Run:
-    """Return a run with its stages and the counts of its features by method and status.
+    """Return a run with its stages, the counts of its features by method and status, and its LLM usage.
 
     Raises: NotFound if this tenant has no such run.
     """
     run = get(connection, tenant_id, id_)
-    return run.model_copy(update={"stages": progress(connection, id_), "counts": counts(connection, id_)})
+    read = {"stages": progress, "counts": counts, "usage": calls.usage}
+    return run.model_copy(update={name: of(connection, id_) for name, of in read.items()})
 
 
 def page(

@@ -14,7 +14,8 @@ from schema.errors import BadCorpus, BadSelection, Conflict, InvalidInput, NotFo
 from schema.records import Dictionary, Run, RunSpec
 from schema.settings import Settings
 from schema.stages import Stage
-from schema.store import database, jobs
+from schema.store import calls, database, jobs
+from schema.store.calls import Call
 from service.deps import current_tenant
 from tests.service.conftest import D_MLP, Api, SpecMaker, serving
 
@@ -49,7 +50,7 @@ def test_a_run_is_stored_with_its_jobs_and_rung(api: Api, neurons: Dictionary, b
     assert message["headers"]["argsrepr"] == "['subject']"
     followed = api.client.run(run.id)
     assert [stage.stage for stage in followed.stages] == ["ingest", "exemplars", "merge"]
-    assert followed.model_copy(update={"stages": ()}) == run
+    assert followed.model_copy(update={"stages": (), "usage": None}) == run
 
 
 def test_a_run_is_followed_to_its_end(api: Api, neurons: Dictionary) -> None:
@@ -171,6 +172,35 @@ def test_what_makes_no_sense_is_refused(api: Api, neurons: Dictionary) -> None:
     for changes, message in SENSELESS:
         with pytest.raises(InvalidInput, match=message):
             api.client.submit_run(spec_for(neurons, **changes))
+
+
+def test_profiles_are_those_of_the_operators_file(neurons: Dictionary, settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "profiles.toml"
+    path.write_text('[profiles.large]\nbase_url = "http://h/v1"\nmodel = "m"\napi_key_variable = "NOT_SET_HERE"\n')
+    with serving(settings.model_copy(update={"llm_profiles": path})) as api:
+        run = api.client.submit_run(spec_for(neurons, llm="none", writer="default", judge="large"))
+        assert run.spec.profiles == ("none", "default", "large")
+        for role in ("llm", "writer", "judge"):
+            message = f"{role}='huge'; this installation has the profiles default, none, large"
+            with pytest.raises(InvalidInput, match=message):
+                api.client.submit_run(spec_for(neurons, **{role: "huge"}))
+        path.write_text("[profiles")
+        response = api.http.post("/v1/runs", json={"dictionary_id": str(neurons.id)})
+        assert "GLOSSARIUM_LLM_PROFILES" in api.problem(response, 503, "BadProfiles")
+
+
+def test_a_run_says_what_its_llm_calls_used(api: Api, neurons: Dictionary) -> None:
+    run = api.client.submit_run(spec_for(neurons))
+    found = api.client.run(run.id).usage
+    assert found is not None
+    assert (found.calls, found.dollars, found.by_purpose) == (0, 0, ())
+    with database.connect(api.settings.database_url) as connection:
+        calls.put(connection, 1, run.id, Call(5, "judge", "large", "m", "ok", 2, 900, 700, 40, 0.0012, 1.5, False))
+    used = api.client.run(run.id).usage
+    assert used is not None
+    assert (used.calls, used.attempts, used.prompt_tokens, used.cached_tokens, used.dollars) == (1, 2, 900, 700, 0.0012)
+    assert [(row.purpose, row.status) for row in used.by_purpose] == [("judge", "ok")]
+    assert [run.usage for run in api.client.runs()] == [None]
 
 
 def test_sizes_out_of_range_are_named_with_their_limits(api: Api, neurons: Dictionary) -> None:

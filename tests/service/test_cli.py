@@ -78,6 +78,14 @@ def test_a_run_is_asked_for_by_name_and_by_the_beginning_of_an_id(
     assert len(list(api.client.runs())) == 3
 
 
+def test_writer_and_judge_have_profiles_of_their_own(at_api: Glossarium, neurons: Dictionary) -> None:
+    spec = json.loads(at_api("run", neurons.id, "--writer", "none", "--judge", "default", "--no-wait", "--json").stdout)
+    assert RunSpec.model_validate(spec["spec"]).profiles == ("default", "none", "default")
+    refused = at_api("run", neurons.id, "--judge", "huge")
+    assert refused.exit_code == 2
+    assert "judge='huge'; this installation has the profiles default, none" in refused.stderr
+
+
 def test_methods_and_options_override_the_presets(at_api: Glossarium, neurons: Dictionary) -> None:
     arguments = ("--preset", "small", "--methods", "lexical, vocabulary", "--evaluations", "free", "--no-wait")
     options = ("--json", "-o", "judge_trials=2", "-o", "kl_targets=[0.5,1.0]")

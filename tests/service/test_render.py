@@ -8,6 +8,7 @@ from rich.console import Console, RenderableType
 from schema.records import (
     Agreement,
     Calibration,
+    CallCount,
     CurvePoint,
     Description,
     Estimate,
@@ -21,6 +22,7 @@ from schema.records import (
     TargetReached,
     TokenChange,
     TokenList,
+    Usage,
     VocabularyProjection,
     Window,
 )
@@ -41,6 +43,26 @@ def shown() -> Shown:
         return captured.get()
 
     return show
+
+
+def test_what_llms_used_is_shown_by_purpose_and_in_all(shown: Shown) -> None:
+    row = CallCount(
+        purpose="judge",
+        status="ok",
+        calls=1200,
+        from_cache=3,
+        attempts=1300,
+        prompt_tokens=1_000_000,
+        cached_tokens=900_000,
+        completion_tokens=5,
+        dollars=0.25,
+        seconds=9.0,
+    )
+    unknown = row.model_copy(update={"purpose": "write", "calls": 7, "dollars": None})
+    used = row.model_dump(exclude={"purpose", "status", "seconds", "dollars", "calls"})
+    text = shown(render.usage_table(Usage(**used, calls=1207, dollars=None, by_purpose=(row, unknown))))
+    for said in ("judge", "1,200", "1,000,000", "900,000", "0.2500", "write", "not known", "in all", "1,207"):
+        assert said in text
 
 
 def score(kind: str, value: float, lift: float, **changes: object) -> Score:

@@ -3,8 +3,9 @@
 import gc
 import socket
 import threading
+import time
 import tracemalloc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,23 +14,15 @@ import structlog
 from pydantic import SecretStr
 
 from prompts import ask_for_choice, ask_for_sentences
-from schema.errors import InvalidInput, JobStopped, LLMUnavailable
+from schema.errors import JobStopped, LLMUnavailable
+from schema.profiles import LLMProfile
 from schema.records import Status
-from schema.settings import Settings
 from tests.llm_server import LLMServer, Mode
-from workers import endpoint, llm
-from workers.llm import Completion, LLMProfile, complete, profile
+from tests.workers.asking import ASK, KEY, Kept, judge, profile_of
+from workers import circuit, endpoint, llm
+from workers.answered import read_completion
+from workers.llm import complete
 from workers.parse import JudgeReply, Reply, sentences_reply
-
-KEY = "sk-a-secret-key-of-the-operator"
-ASK = ask_for_choice([["a river and a stream"], ["apples"], ["stone"]], 'fires on "apples"', b"secret")
-
-
-class Kept(dict[str, Mapping[str, Any]]):
-    """A completion cache in memory."""
-
-    def put(self, sha256: str, body: Mapping[str, Any]) -> None:
-        self[sha256] = body
 
 
 @pytest.fixture(autouse=True)
@@ -41,21 +34,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[LLMServer]:
     with LLMServer() as running:
         yield running
-
-
-def profile_of(server: LLMServer, **changes: Any) -> LLMProfile:
-    fields = {
-        "name": "test",
-        "base_url": server.base_url,
-        "api_key": SecretStr(KEY),
-        "model": "rules",
-        "timeout_s": 5.0,
-    }
-    return LLMProfile(**{**fields, **changes})
-
-
-def judge(server: LLMServer, **options: Any) -> Completion[JudgeReply]:
-    return complete(profile_of(server), ASK.messages, JudgeReply, **{"max_tokens": 60, **options})
 
 
 # ------------------------------------------------------------------------------------------------------ what is asked
@@ -84,22 +62,6 @@ def test_no_frequency_penalty_is_sent_unless_asked_for(server: LLMServer) -> Non
     assert "frequency_penalty" not in server.requests[0].body
 
 
-def test_a_profile_comes_from_the_settings() -> None:
-    settings = Settings(
-        llm_base_url="http://127.0.0.1:9/v1", llm_model="m", llm_api_key=SecretStr(KEY), llm_timeout_s=7
-    )
-    found = profile("default", settings)
-    assert found is not None
-    assert (found.base_url, found.model, found.timeout_s) == ("http://127.0.0.1:9/v1", "m", 7)
-    assert KEY not in repr(found)
-    assert profile("none", settings) is None
-
-
-def test_an_unknown_profile_names_the_known_ones() -> None:
-    with pytest.raises(InvalidInput, match="'gpt'; must be default or none"):
-        profile("gpt", Settings())
-
-
 # ---------------------------------------------------------------------------------------------- replies that are wrong
 
 
@@ -111,6 +73,9 @@ def test_an_unknown_profile_names_the_known_ones() -> None:
         ("truncated", "cut off"),
         ("whitespace", "cut off"),
         ("markup", "HTML"),
+        ("empty", "no JSON object"),
+        ("foreign", "no JSON object"),
+        ("loop", "at most 300"),
     ],
 )
 def test_a_bad_reply_is_repaired_once_and_then_unparsed(server: LLMServer, mode: Mode, reason: str) -> None:
@@ -119,7 +84,7 @@ def test_a_bad_reply_is_repaired_once_and_then_unparsed(server: LLMServer, mode:
     assert (done.status, done.value, done.attempts) == (Status.UNPARSED, None, 2)
     assert done.reason is not None
     assert reason in done.reason
-    assert done.reply
+    assert bool(done.reply) == (mode != "empty")
 
 
 def test_the_repair_tells_what_was_wrong_and_can_succeed(server: LLMServer) -> None:
@@ -222,6 +187,63 @@ def test_what_an_operator_must_mend_waits_long_and_says_so(server: LLMServer, mo
     assert len(server.requests) == 1
 
 
+def test_an_endpoint_that_fails_all_calls_is_left_alone_and_then_probed(
+    server: LLMServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(circuit, "FAILURES", 6)
+    monkeypatch.setattr(circuit, "OPEN_S", 0.5)
+    server.mode = "error"
+    for _ in range(2):
+        with pytest.raises(LLMUnavailable, match="HTTP 500"):
+            judge(server)
+    with pytest.raises(LLMUnavailable, match="failed 6 times in a row") as raised:
+        judge(server)
+    assert (len(server.requests), raised.value.retry_after_s) == (6, 1.0)
+    time.sleep(0.6)
+    with pytest.raises(LLMUnavailable, match="failed 7 times in a row"):
+        judge(server)  # its first attempt is the probe
+    assert len(server.requests) == 7
+    server.mode = "ok"
+    time.sleep(0.6)
+    assert [judge(server, seed=seed).status for seed in range(2)] == [Status.OK, Status.OK]
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_one_call_probes_and_the_others_wait_for_its_outcome(
+    server: LLMServer, monkeypatch: pytest.MonkeyPatch, back: bool
+) -> None:
+    monkeypatch.setattr(circuit, "FAILURES", 3)
+    server.mode = "error"
+    with pytest.raises(LLMUnavailable):
+        judge(server)
+    endpoint.health_of(server.base_url).circuit._shut_until = 0.0
+    server.mode, server.slow_s = ("ok" if back else "error"), 0.5
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(judge, server, seed=seed) for seed in range(8)]
+        time.sleep(0.25)
+        assert len(server.requests) == 4
+    failed = [one.exception() for one in asked]
+    assert len(server.requests) == (11 if back else 4)
+    assert all(isinstance(exc, LLMUnavailable) != back for exc in failed)
+
+
+def test_an_endpoint_that_limits_the_rate_is_well(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(circuit, "FAILURES", 2)
+    server.mode = "rate_limited"
+    with pytest.raises(LLMUnavailable, match="HTTP 429"):
+        judge(server)
+    server.mode = "ok"
+    assert judge(server).status == Status.OK
+
+
+def test_retries_are_a_tenth_of_the_calls(server: LLMServer) -> None:
+    server.mode = "rate_limited"
+    for _ in range(60):
+        with pytest.raises(LLMUnavailable):
+            judge(server)
+    assert 60 < len(server.requests) <= 60 + circuit.RETRIES_AT_FIRST + 6
+
+
 def test_a_huge_body_is_not_read_whole(server: LLMServer) -> None:
     judge(server)
     server.mode = "flood"
@@ -232,40 +254,6 @@ def test_a_huge_body_is_not_read_whole(server: LLMServer) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000
-
-
-# ------------------------------------------------------------------------------------------------ endpoints that differ
-
-
-def test_an_endpoint_without_schemas_is_asked_without_from_then_on(server: LLMServer) -> None:
-    server.mode = "no_schema"
-    first, second = judge(server), judge(server)
-    assert (first.status, first.attempts) == (Status.OK, 2)
-    assert (second.status, second.attempts) == (Status.OK, 1)
-    assert "response_format" not in server.requests[2].body
-
-
-@pytest.mark.parametrize(
-    ("message", "left_out", "culprit"),
-    [
-        ("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'.", set(), "max_tokens"),
-        ("temperature does not support 0.7", set(), "temperature"),
-        ("temperature does not support 0.7", {"temperature"}, "response_format"),
-        ("unknown field", set(), "response_format"),
-        ("unknown field", {"response_format"}, None),
-        ("the request exceeds the available context size", set(), None),
-        ("maximum context length is 4096 tokens; max_tokens is 120", set(), None),
-    ],
-)
-def test_what_a_400_names_is_left_out(message: str, left_out: set[str], culprit: str | None) -> None:
-    assert llm._culprit(message, frozenset(left_out)) == culprit
-
-
-def test_a_limit_under_another_name_is_kept(server: LLMServer) -> None:
-    parameters = {"max_tokens": 60, "temperature": 0.0, "seed": 0}
-    arguments = llm._arguments(profile_of(server), ASK.messages, JudgeReply, parameters, frozenset({"max_tokens"}))
-    assert arguments["max_completion_tokens"] == 60
-    assert "max_tokens" not in arguments
 
 
 # ----------------------------------------------------------------------------------------------------------- the cache
@@ -377,7 +365,7 @@ def test_neither_keys_nor_prompts_are_logged_above_debug(server: LLMServer) -> N
 
 
 def test_an_error_that_repeats_the_key_is_redacted(server: LLMServer) -> None:
-    assert endpoint._short(f"incorrect key {KEY}", SecretStr(KEY)) == "incorrect key [key]"
+    assert endpoint.shorten(f"incorrect key {KEY}", SecretStr(KEY)) == "incorrect key [key]"
 
 
 @pytest.mark.parametrize(
@@ -408,13 +396,13 @@ def test_retry_after_may_be_a_date() -> None:
     ],
 )
 def test_a_completion_without_content_is_an_empty_reply(body: dict[str, Any]) -> None:
-    answered = llm._read(body, "m")
-    assert (answered.text, answered.model, answered.usage) == ("", "m", llm.Usage())
+    answered = read_completion(body, "m")
+    assert (answered.text, answered.model, answered.usage) == ("", "m", None)
 
 
 def test_a_refusal_field_is_a_refusal() -> None:
     body = {"choices": [{"message": {"content": None, "refusal": "no"}, "finish_reason": "stop"}]}
-    assert llm._read(body, "m").finish_reason == "content_filter"
+    assert read_completion(body, "m").finish_reason == "content_filter"
 
 
 def test_replies_are_generic() -> None:

@@ -118,6 +118,32 @@ def test_a_reply_cut_at_the_limit_is_malformed_even_if_it_parses() -> None:
         parse_reply(json.dumps(GOOD), DescriptionReply, "length")
 
 
+@pytest.mark.parametrize("text", ["Lo siento, perdón: Spanish apologies", "对不起: apologies", "désolé: regret"])
+def test_words_of_regret_are_no_refusal(text: str) -> None:
+    assert parse_reply(description(trigger=text), DescriptionReply).trigger == text
+
+
+def test_an_answer_in_another_language_is_kept_as_it_is() -> None:
+    text = "河流, 小溪: 水道的名称"
+    assert parse_reply(description(trigger=text), DescriptionReply).trigger == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"déclencheur": "Paris", "effet": "France"}',  # the fields translated
+        "这个特征似乎与河流有关。",
+        "trigger: Paris\neffect: France",  # YAML
+        "<answer><trigger>Paris</trigger><effect>France</effect></answer>",
+        "{'trigger': 'Paris', 'effect': 'France'}",  # Python
+    ],
+)
+def test_an_answer_in_another_language_than_that_of_the_form_is_malformed(text: str) -> None:
+    with pytest.raises(BadReply) as raised:
+        parse_reply(text, DescriptionReply)
+    assert not isinstance(raised.value, Refused)
+
+
 def test_a_whitespace_flood_is_malformed() -> None:
     with pytest.raises(BadReply, match="40 blanks"):
         parse_reply('{"trigger": "a",' + "\n" * 100 + '"effect": "b"}', DescriptionReply)
@@ -143,6 +169,15 @@ def test_deep_nesting_is_malformed() -> None:
         "I apologize, but I won't describe this content.",
         description(effect="I cannot provide a summary."),
         description(trigger="I\u2019m sorry, I can\u2019t help with that."),
+        "Lo siento, pero no puedo ayudar con eso.",
+        "Je suis désolé, mais je ne peux pas répondre à cette demande.",
+        "Es tut mir leid, aber ich kann dabei nicht helfen.",
+        "Desculpe, mas não posso ajudar com isso.",
+        "Mi dispiace, ma non posso farlo.",
+        "Извините, но я не могу вам помочь.",
+        description(trigger="对不起 我无法回答这个问题。"),
+        "申し訳ありませんが、そのご要望にはお応えできません。",
+        "죄송하지만 도와드릴 수 없습니다.",
     ],
 )
 def test_a_refusal_is_told_from_nonsense(text: str) -> None:

@@ -1,5 +1,6 @@
 """A run of the planted dictionary, from submit to published labels, with the rule-based LLM server."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -261,7 +262,10 @@ def test_alive_selects_what_fired(house: House) -> None:
     assert len(house.labels(run_id)) == len(planted_features())
 
 
-def test_an_llm_that_is_down_makes_the_run_wait_and_say_so_and_then_go_on(house: House, server: LLMServer) -> None:
+def test_an_llm_that_is_down_makes_the_run_wait_and_say_so_and_then_go_on(
+    house: House, server: LLMServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.circuit.OPEN_S", 0.0)
     run_id = house.submit(features="0-1", options=SMALL.model_copy(update={"pool_size": 4}))
     server.mode = "down"
     house.work()
@@ -274,6 +278,55 @@ def test_an_llm_that_is_down_makes_the_run_wait_and_say_so_and_then_go_on(house:
     house.query("UPDATE job SET run_at = now() WHERE state = 'ready' RETURNING 1")
     house.work()
     assert (house.run(run_id).state, house.run(run_id).note) == ("done", None)
+
+
+def test_each_role_asks_its_own_profile_and_the_ledger_knows_all_calls(
+    house: House, server: LLMServer, tmp_path: Path
+) -> None:
+    options = SMALL.model_copy(update={"pool_size": 4})
+    with LLMServer() as paid:
+        path = tmp_path / "profiles.toml"
+        table = f'base_url = "{paid.base_url}"\nprices = {{prompt = 2, completion = 8}}\n'
+        path.write_text(f'[profiles.a]\nmodel = "a"\n{table}\n[profiles.b]\nmodel = "b"\n{table}')
+        engine = house.engine(llm_profiles=path, llm_embedded=True)
+        run_id = house.submit(features="0-1", writer="a", judge="a", options=options)
+        house.work(engine=engine)
+        usage = house.run(run_id).usage
+        assert usage is not None
+        chats = len(server.chats) + len(paid.chats)
+        assert {request.body["model"] for request in paid.chats} == {"a"}
+        assert (usage.attempts, usage.calls - usage.from_cache) == (chats, chats)
+        purposes = {row.purpose.split()[0]: row.dollars for row in usage.by_purpose}
+        assert purposes["describe"] == 0
+        assert (purposes["write"] or 0) > 0
+        assert usage.dollars == pytest.approx((purposes["write"] or 0) + (purposes["judge"] or 0))
+        rows = house.query("SELECT DISTINCT profile, model, feature IS NULL, tenant_id FROM call ORDER BY 1")
+        assert rows == [("a", "a", False, 1), ("default", "smollm2-135m-instruct", False, 1)]
+        # Another judge: only the judge is asked again, and its scores have another recipe.
+        before = len(server.chats), len([r for r in paid.chats if "activating" in json.dumps(r.body)])
+        other = house.submit(features="0-1", writer="a", judge="b", options=options)
+        house.work(engine=engine)
+        assert house.run(other).state == "done"
+        assert len(server.chats) == before[0]
+        asked_b = [request for request in paid.chats if request.body["model"] == "b"]
+        assert len(asked_b) == len([r for r in paid.chats if r.body["model"] == "a"]) - before[1]
+        assert house.query("SELECT DISTINCT purpose, profile FROM call WHERE run_id = %s", other) == [("judge", "b")]
+        assert house.query("SELECT count(DISTINCT recipe) FROM score WHERE kind = 'output_llm'") == [(2,)]
+
+
+def test_what_is_asked_again_comes_from_the_cache_and_is_entered_as_free(house: House, server: LLMServer) -> None:
+    options = SMALL.model_copy(update={"pool_size": 4})
+    house.submit(features="0-1", options=options)
+    house.work()
+    house.query("DELETE FROM description RETURNING 1")
+    calls = len(server.chats)
+    again = house.submit(features="0-1", options=options)
+    house.work()
+    usage = house.run(again).usage
+    assert usage is not None
+    assert len(server.chats) == calls
+    assert usage.calls == usage.from_cache > 0
+    assert (usage.attempts, usage.prompt_tokens, usage.dollars) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(

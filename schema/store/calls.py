@@ -1,0 +1,55 @@
+"""The ledger of LLM calls: what each cost, and what a run's cost together."""
+
+from typing import NamedTuple
+from uuid import UUID
+
+from schema.records import CallCount, Usage
+from schema.store.database import Connection
+from schema.store.queries import load_queries
+
+_queries = load_queries("calls")
+
+
+class Call(NamedTuple):
+    """A call that is over. Answered from the cache, it made no attempt, used no tokens and cost nothing.
+
+    status:   of the answer, or `unavailable` and `stopped` where there was none.
+    dollars:  of what was answered; None where the price is not known.
+    """
+
+    feature: int | None
+    purpose: str
+    profile: str
+    model: str
+    status: str
+    attempts: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    dollars: float | None
+    latency_s: float
+    from_cache: bool
+
+
+def put(connection: Connection, tenant_id: int, run_id: UUID, call: Call) -> None:
+    """Enter a call of a run."""
+    _queries.put(connection, tenant_id=tenant_id, run_id=run_id, **call._asdict())
+
+
+def usage(connection: Connection, run_id: UUID) -> Usage:
+    """Return what the calls of a run used, in all and by purpose and status."""
+    rows = [
+        CallCount(**dict(zip(CallCount.model_fields, row, strict=True)))
+        for row in _queries.usage(connection, run_id=run_id)
+    ]
+    prices = [row.dollars for row in rows]
+    return Usage(
+        calls=sum(row.calls for row in rows),
+        from_cache=sum(row.from_cache for row in rows),
+        attempts=sum(row.attempts for row in rows),
+        prompt_tokens=sum(row.prompt_tokens for row in rows),
+        cached_tokens=sum(row.cached_tokens for row in rows),
+        completion_tokens=sum(row.completion_tokens for row in rows),
+        dollars=None if None in prices else sum(price for price in prices if price is not None),
+        by_purpose=tuple(rows),
+    )
