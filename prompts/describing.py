@@ -50,6 +50,11 @@ def asking_methods() -> tuple[Method, ...]:
     return tuple(_KINDS)
 
 
+def kinds_of(method: Method) -> tuple[str, ...]:
+    """Return the kinds of evidence that a method shows an LLM."""
+    return _KINDS[method]
+
+
 def messages_for(method: Method, evidence: Evidence, options: RunOptions, secret: bytes) -> Ask | NotApplicable:
     """Return the prompt of a method for one feature, or why there is none.
 

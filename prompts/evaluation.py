@@ -7,6 +7,7 @@ from prompts.loader import Ask, load_prompt
 from prompts.quoting import quote
 
 ContextKind = Literal["detection", "fuzzing"]
+CONTEXTS_PER_CALL = 10
 
 
 def ask_for_sentences(description: str, n: int, secret: bytes) -> Ask:

@@ -140,6 +140,29 @@ class PromptQuery(Record):
     method: tuple[Method, ...] = Field((), description="only these; those of the run, or all, unless given")
 
 
+class ExpectedCalls(Record):
+    """The LLM calls that a run is expected to make for one purpose, and all of their tokens."""
+
+    purpose: str
+    profile: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    dollars: float | None = Field(description="null where a price is not known")
+
+
+class RunEstimate(Record):
+    """What a run is expected to ask of LLMs if nothing of it is known yet; what is known is not asked again."""
+
+    n_features: int = Field(description="that are labelled")
+    n_pool_only: int = Field(description="others that are steered and described, as distractors and controls")
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    dollars: float | None = Field(description="null where a price is not known")
+    by_purpose: tuple[ExpectedCalls, ...]
+
+
 class Health(Record):
     """The process answers."""
 

@@ -141,6 +141,7 @@ def run(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE, such as judge_trials=1; may be given again.")
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and ask for nothing.")] = False,
     wait: Annotated[bool, typer.Option(help="Stay and show how it goes on.")] = True,
     data: Data = None,
     api: Api = None,
@@ -164,6 +165,10 @@ def run(
                 **chosen,
             }
         )
+        if dry_run:
+            expected = client.estimate_run(spec)
+            _print_json(expected) if as_json else out.print(render.estimate_table(expected))
+            return
         made = client.submit_run(spec)
         err.print(f"run {made.id}", markup=False, highlight=False)
         _finish(_watch(client, made) if wait else made, as_json)

@@ -37,6 +37,7 @@ from schema.wire import (
     PromptFile,
     PromptFiles,
     Readiness,
+    RunEstimate,
     RunPage,
 )
 
@@ -120,6 +121,10 @@ class Client:
     def submit_run(self, spec: RunSpec, idempotency_key: str | None = None) -> Run:
         """Ask for labels."""
         return self._post("/v1/runs", Run, spec, idempotency_key)
+
+    def estimate_run(self, spec: RunSpec) -> RunEstimate:
+        """Return what a run would ask of LLMs, and at what price; nothing is stored."""
+        return self._post("/v1/runs/estimate", RunEstimate, spec)
 
     def run(self, run_id: UUID) -> Run:
         """Return a run with its stages and counts."""

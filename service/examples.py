@@ -292,6 +292,24 @@ FEATURE_PROMPT: Example = {
     "messages": [{"role": "user", "content": 'Where it fires, with strength:\n<data …>\n[10, "by the <<river>> we"]'}],
     "n_tokens": 611,
 }
+ESTIMATE: Example = {
+    "n_features": 240,
+    "n_pool_only": 30,
+    "calls": 1240,
+    "prompt_tokens": 702_000,
+    "completion_tokens": 71_000,
+    "dollars": 0.15,
+    "by_purpose": [
+        {
+            "purpose": "describe combined",
+            "profile": "default",
+            "calls": 270,
+            "prompt_tokens": 210_000,
+            "completion_tokens": 12_400,
+            "dollars": 0.04,
+        }
+    ],
+}
 PROBLEM: Example = {
     "type": "urn:glossarium:problem:unknown-site",
     "title": "Unknown site",

@@ -23,7 +23,7 @@ from schema.records import (
     Usage,
     Window,
 )
-from schema.wire import FeaturePrompt, PromptFile
+from schema.wire import ExpectedCalls, FeaturePrompt, PromptFile, RunEstimate
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SHADES = ("on grey23", "on dark_green", "on green4", "on green3")
@@ -250,3 +250,21 @@ def feature_prompt(asked: FeaturePrompt) -> RenderableType:
         turns += [Text(turn.role, "bold"), Text("\n".join(map(printable, turn.content.split("\n")))), Text()]
     title = f"{asked.method}: {asked.prompt_id}, about {asked.n_tokens} tokens"
     return Panel(Group(*turns), title=title, title_align="left")
+
+
+def estimate_table(estimate: RunEstimate) -> Table:
+    """Return what a run is expected to ask as a table, its price in the last row."""
+    title = f"expected for {estimate.n_features} features and {estimate.n_pool_only} more of the pool"
+    table = Table("purpose", "profile", title=title, title_justify="left")
+    for name in ("calls", "tokens read", "tokens written", "dollars"):
+        table.add_column(name, justify="right")
+    for row in estimate.by_purpose:
+        table.add_row(row.purpose, row.profile, *_expected(row))
+    table.add_section()
+    table.add_row("all", "", *_expected(estimate))
+    return table
+
+
+def _expected(row: ExpectedCalls | RunEstimate) -> tuple[str, ...]:
+    dollars = "unknown" if row.dollars is None else f"{row.dollars:.2f}"
+    return f"{row.calls:,}", f"{row.prompt_tokens:,}", f"{row.completion_tokens:,}", dollars

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from prompts.evaluation import ContextKind, ask_about_contexts
+from prompts.evaluation import CONTEXTS_PER_CALL, ContextKind, ask_about_contexts
 from schema.profiles import LLMProfile
 from schema.records import Description, Score, Status
 from workers.cache import StoredCompletions
@@ -14,7 +14,6 @@ from workers.methods.corpus_evaluation import Item, detection_items, evaluate_an
 from workers.methods.statistics import Measurement, unmeasured
 from workers.parse import contexts_reply
 
-ITEMS_PER_CALL = 10
 _TOKENS_PER_ANSWER = 10
 TEMPERATURE = 0.0
 
@@ -51,8 +50,8 @@ def _items(court: Court, feature: int, kind: ContextKind) -> tuple[Item, ...] | 
 
 def _measure(asking: _Asking, items: Sequence[Item], description: Description) -> Measurement:
     answers: list[bool | Status] = []
-    for start in range(0, len(items), ITEMS_PER_CALL):
-        answers += _ask(asking, items[start : start + ITEMS_PER_CALL], description)
+    for start in range(0, len(items), CONTEXTS_PER_CALL):
+        answers += _ask(asking, items[start : start + CONTEXTS_PER_CALL], description)
     return evaluate_answers(items, answers)
 
 

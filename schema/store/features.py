@@ -95,6 +95,12 @@ def get(connection: Connection, dictionary_id: UUID, index: int) -> FeatureSumma
     return _summary(row)
 
 
+def count_alive(connection: Connection, dictionary_id: UUID) -> int | None:
+    """Return how many features of a dictionary fire; None where no run has found out yet."""
+    n_alive, n_known = _queries.count_alive(connection, dictionary_id=dictionary_id)
+    return int(n_alive) if n_known else None
+
+
 def position_of(summary: FeatureSummary, sort: FeatureSort) -> Position:
     """Return the position of a feature in an order."""
     column = sort.removeprefix("-")

@@ -43,3 +43,6 @@ WHERE dictionary_id = :dictionary_id
         WHERE run_feature.run_id = :run_id AND run_feature.feature = feature.index AND run_feature.selected))
 ORDER BY {order}
 LIMIT :most;
+
+-- name: count_alive^
+SELECT count(*) FILTER (WHERE density > 0), count(density) FROM feature WHERE dictionary_id = :dictionary_id;

@@ -309,3 +309,27 @@ def test_a_broker_that_is_away_fails_no_request(neurons: Dictionary, settings: S
         run = api.client.submit_run(spec_for(neurons, features=f"0-{D_MLP - 1}"))
         assert api.client.run(run.id).state == "queued"
         assert work_one(api) is Stage.INGEST
+
+
+def test_an_estimate_says_what_would_be_asked_and_stores_nothing(api: Api, neurons: Dictionary) -> None:
+    spec = RunSpec(dictionary_id=neurons.id, features="0-3", methods=("lexical", "combined"), seed=1)
+    expected = api.client.estimate_run(spec)
+    assert (expected.n_features, expected.n_pool_only) == (4, D_MLP - 4)
+    purposes = {row.purpose: row for row in expected.by_purpose}
+    assert set(purposes) == {"describe combined", "write", "judge"}
+    assert purposes["describe combined"].calls == round(D_MLP * 1.03)
+    assert expected.prompt_tokens == sum(row.prompt_tokens for row in expected.by_purpose)
+    assert expected.dollars is None  # the default profile of this installation names no price
+    assert list(api.client.runs()) == []
+
+
+def test_an_estimate_without_an_llm_costs_nothing(api: Api, neurons: Dictionary) -> None:
+    expected = api.client.estimate_run(RunSpec(dictionary_id=neurons.id, llm="none"))
+    assert (expected.n_features, expected.calls, expected.dollars) == (D_MLP, 0, 0)
+
+
+def test_an_estimate_of_a_run_that_makes_no_sense_is_refused(api: Api, neurons: Dictionary) -> None:
+    body = {"dictionary_id": str(neurons.id), "llm": "nobody"}
+    api.problem(api.http.post("/v1/runs/estimate", json=body), 422, "InvalidInput")
+    body = {"dictionary_id": str(neurons.id), "features": "99"}
+    api.problem(api.http.post("/v1/runs/estimate", json=body), 422, "BadSelection")

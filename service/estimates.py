@@ -1,0 +1,77 @@
+"""What a run will cost, before it is asked for."""
+
+from itertools import islice
+from typing import Annotated
+
+from fastapi import APIRouter, Body
+
+from prompts.estimating import Expected, Features, expected_calls
+from schema import profiles
+from schema.records import Dictionary, RunSpec
+from schema.selection import draw, parse_selection
+from schema.settings import Settings
+from schema.store import dictionaries, features
+from schema.store.database import Connection
+from schema.wire import ExpectedCalls, RunEstimate
+from service import examples
+from service.deps import Held, Tenant
+from service.runs import check_spec
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"], responses=examples.PROBLEMS)
+
+
+@router.post("/estimate", responses=examples.ok(examples.ESTIMATE))
+def estimate_run(
+    spec: Annotated[RunSpec, Body(openapi_examples=examples.RUN_SPECS)], held: Held, tenant_id: Tenant
+) -> RunEstimate:
+    """Say what LLMs a run would ask how much, and at what price. Nothing is stored."""
+    check_spec(spec, held.settings)
+
+    def work(connection: Connection) -> Features:
+        return _features(connection, dictionaries.get(connection, tenant_id, spec.dictionary_id), spec)
+
+    return estimate(spec, held.database.run(work), held.settings)
+
+
+def estimate(spec: RunSpec, about: Features, settings: Settings) -> RunEstimate:
+    """Return what a run over so many features is expected to ask, priced by its profiles."""
+    rows = [row for one in expected_calls(spec, about) if (row := _priced(one, spec, settings)) is not None]
+    dollars = [row.dollars for row in rows]
+    return RunEstimate(
+        n_features=about.selected,
+        n_pool_only=about.pool_only,
+        calls=sum(row.calls for row in rows),
+        prompt_tokens=sum(row.prompt_tokens for row in rows),
+        completion_tokens=sum(row.completion_tokens for row in rows),
+        dollars=None if None in dollars else sum(price for price in dollars if price is not None),
+        by_purpose=tuple(rows),
+    )
+
+
+def _features(connection: Connection, dictionary: Dictionary, spec: RunSpec) -> Features:
+    """Return how many features a run is about; where none is known to fire yet, all of them count as alive."""
+    n = dictionary.spec.n_features
+    alive = features.count_alive(connection, dictionary.id)
+    indices = parse_selection(spec.features, n).indices
+    if indices is None:
+        return Features(n if alive is None else alive, 0)
+    # As a run draws it, but for those that turn out not to fire.
+    pool = islice(draw(n, spec.seed), spec.options.pool_size)
+    return Features(len(indices), len(set(pool) - set(indices)))
+
+
+def _priced(expected: Expected, spec: RunSpec, settings: Settings) -> ExpectedCalls | None:
+    """Return calls with their price; None where their profile is none."""
+    llm = profiles.profile(getattr(spec.profiles, expected.role), settings)
+    if llm is None:
+        return None
+    calls = round(expected.calls)
+    prompt, completion = round(calls * expected.prompt_tokens), round(calls * expected.completion_tokens)
+    return ExpectedCalls(
+        purpose=expected.purpose,
+        profile=llm.name,
+        calls=calls,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        dollars=llm.prices.of(prompt, 0, completion),
+    )
