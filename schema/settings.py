@@ -42,7 +42,7 @@ class Settings(BaseSettings):
 
     max_upload_bytes: int = 8 * 2**30
     llm_timeout_s: float = 120.0
-    llm_concurrency: int | None = Field(None, ge=1, le=1000)  # calls in flight to LLM_BASE_URL; by default 64, or 4:
+    llm_concurrency: int | None = Field(None, ge=1, le=1000)  # in flight to LLM_BASE_URL; 64, embedded 4
     llm_embedded: bool = False  # the LLM is the stack's own, which is free and small
     llm_profiles: Path | None = None  # a TOML file of more LLMs than LLM_BASE_URL; see schema/profiles.py
     lease_s: float = 90.0

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from prompts import ask_for_choice, ask_for_sentences
 from schema.errors import JobStopped, LLMUnavailable
-from schema.profiles import LLMProfile
+from schema.profiles import Limits, LLMProfile
 from schema.records import Status
 from tests.llm_server import LLMServer, Mode
 from tests.workers.asking import ASK, KEY, Kept, judge, profile_of
@@ -23,6 +23,7 @@ from workers import circuit, endpoint, llm
 from workers.answered import read_completion
 from workers.llm import complete
 from workers.parse import JudgeReply, Reply, sentences_reply
+from workers.throttle import throttle_of
 
 
 @pytest.fixture(autouse=True)
@@ -242,6 +243,23 @@ def test_retries_are_a_tenth_of_the_calls(server: LLMServer) -> None:
         with pytest.raises(LLMUnavailable):
             judge(server)
     assert 60 < len(server.requests) <= 60 + circuit.RETRIES_AT_FIRST + 6
+
+
+def test_a_profiles_rate_is_kept_by_all_calls(server: LLMServer) -> None:
+    limited = profile_of(server, name="limited", limits=Limits(requests_per_minute=300))  # 5 a second; 50 may burst
+    started = time.monotonic()
+    with ThreadPoolExecutor(16) as pool:
+        done = list(pool.map(lambda seed: judge(server, limited, seed=seed).status, range(56)))
+    assert time.monotonic() - started >= 1.0
+    assert done == [Status.OK] * 56
+
+
+def test_tokens_are_reserved_before_and_settled_after(server: LLMServer) -> None:
+    limited = profile_of(server, name="counted", limits=Limits(tokens_per_minute=600))  # 100 may burst; 10 a second
+    used = judge(server, limited).usage
+    tokens = throttle_of(limited)._tokens
+    assert tokens is not None
+    assert 100 - tokens._level == pytest.approx(used.prompt_tokens + used.completion_tokens, abs=20)
 
 
 def test_a_huge_body_is_not_read_whole(server: LLMServer) -> None:
