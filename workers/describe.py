@@ -15,6 +15,7 @@ from schema.records import (
     EvidenceKind,
     Exemplars,
     Method,
+    RunOptions,
     Status,
     SteeredTexts,
     TokenChange,
@@ -43,6 +44,7 @@ _EVIDENCE_OF: dict[Method, tuple[EvidenceKind, ...]] = {
     "combined_vt": ("vocabulary", "token_change"),
 }
 TEMPERATURE = 0.0
+_PARTS = (0.5, 0.25)  # of the evidence, where the context of the LLM is too small for all of it
 FREQUENCY_PENALTY = 0.5  # small models otherwise go round in circles at temperature 0
 
 _ANSWERS: dict[str, type[DescriptionReply] | type[SummaryReply]] = {"own": DescriptionReply, "paper": SummaryReply}
@@ -161,8 +163,38 @@ def _asked(desk: Desk, feature: int, method: Method) -> Description:
     found = _find(desk, feature, recipe)
     if found is not None and found.status not in (Status.UNPARSED, Status.FAILED):
         return found
-    completion = complete(
-        desk.llm,
+    told = _ask_what_fits(desk, desk.llm, feature, method, ask)
+    shown = {} if told.part == 1.0 else {"part_of_evidence": told.part}
+    return _keep(desk, _from_completion(feature, method, recipe, told.ask, told.completion, parameters | shown))
+
+
+class _Told(NamedTuple):
+    """What was asked, what came of it, and which part of the evidence was shown."""
+
+    ask: Ask
+    completion: Completion[DescriptionReply] | Completion[SummaryReply]
+    part: float
+
+
+def _ask_what_fits(desk: Desk, llm: LLMProfile, feature: int, method: Method, whole: Ask) -> _Told:
+    """Return the answer to a prompt, with less of the evidence where its context is too small for all of it."""
+    told = _Told(whole, _complete(desk, llm, feature, method, whole), 1.0)
+    for part in _PARTS:
+        if not told.completion.too_long:
+            break
+        options = _showing(desk.block.brief.spec.options, part)
+        ask = messages_for(method, desk.evidence[feature], options, desk.secret)
+        if isinstance(ask, Ask):
+            told = _Told(ask, _complete(desk, llm, feature, method, ask), part)
+    return told
+
+
+def _complete(
+    desk: Desk, llm: LLMProfile, feature: int, method: Method, ask: Ask
+) -> Completion[DescriptionReply] | Completion[SummaryReply]:
+    options = desk.block.brief.spec.options
+    return complete(
+        llm,
         ask.messages,
         shortened(_ANSWERS[options.prompts], options.reply_length),
         max_tokens=options.max_tokens_description,
@@ -175,7 +207,16 @@ def _asked(desk: Desk, feature: int, method: Method) -> Description:
         ledger=StoredLedger(desk.context, desk.block.brief.tenant_id),
         on_attempt=desk.context.progress.advance,
     )
-    return _keep(desk, _from_completion(feature, method, recipe, ask, completion, parameters))
+
+
+def _showing(options: RunOptions, part: float) -> RunOptions:
+    """Return options under which a prompt shows a part of the evidence."""
+    changes = {
+        "exemplars_in_prompt": max(1, int(part * options.exemplars_in_prompt)),
+        "tokens_in_prompt": max(1, int(part * options.tokens_in_prompt)),
+        "n_steered_prompts": max(1, int(part * options.n_steered_prompts)),
+    }
+    return options.model_copy(update=changes)
 
 
 def _from_completion(

@@ -7,7 +7,7 @@ logged; prompts and replies only at DEBUG.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol
 
@@ -70,6 +70,8 @@ class Completion(Generic[AnyReply]):
     latency_s: float
     attempts: int
     """HTTP requests made; 0 is an answer from the cache."""
+    too_long: bool = False
+    """Whether it failed because prompt and answer do not fit the context."""
 
 
 def complete(
@@ -214,7 +216,7 @@ class _Conversation(Generic[AnyReply]):
         asked = self._asked
         messages, answered, problem = asked.messages, Answered("", "", asked.profile.model, None), ""
         if (reason := _surely_too_long(asked)) is not None:
-            return self._outcome(answered, Status.FAILED, reason=reason)
+            return replace(self._outcome(answered, Status.FAILED, reason=reason), too_long=True)
         for _ in range(MODEL_CALLS):
             try:
                 answered = self._ask(messages)
@@ -227,7 +229,8 @@ class _Conversation(Generic[AnyReply]):
             except BadReply as exc:
                 problem = str(exc)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as exc:
-                return self._outcome(answered, Status.FAILED, reason=_refusal(exc, asked))
+                refused = self._outcome(answered, Status.FAILED, reason=_refusal(exc, asked))
+                return replace(refused, too_long=quirks.context_sizes(exc.message, exc.body) is not None)
             messages = (*asked.messages, *_repair(answered.text, problem))
             # A grammar that allows endless whitespace is what floods: the repair does without.
             self._besides = frozenset({Quirk.NO_RESPONSE_FORMAT}) if is_flooded(answered.text) else quirks.NONE

@@ -24,6 +24,7 @@ from tests.llm_server import LLMServer, words
 from tests.tiny import planted_features
 from tests.workers.house import SMALL, House, open_house
 from workers.changing import N_COMPARED
+from workers.throttle import estimate_tokens
 
 
 @pytest.fixture
@@ -312,6 +313,25 @@ def test_each_role_asks_its_own_profile_and_the_ledger_knows_all_calls(
         assert len(asked_b) == len([r for r in paid.chats if r.body["model"] == "a"]) - before[1]
         assert house.query("SELECT DISTINCT purpose, profile FROM call WHERE run_id = %s", other) == [("judge", "b")]
         assert house.query("SELECT count(DISTINCT recipe) FROM score WHERE kind = 'output_llm'") == [(2,)]
+
+
+def test_a_context_too_small_for_all_evidence_is_shown_a_part_and_it_is_recorded(
+    house: House, server: LLMServer, tmp_path: Path
+) -> None:
+    options = SMALL.model_copy(update={"pool_size": 3, "exemplars_in_prompt": 8, "tokens_in_prompt": 10})
+    spec = {"features": "0-1", "methods": ("max_activating",), "evaluations": (), "options": options}
+    house.submit(**spec)
+    house.work()
+    whole = max(estimate_tokens(chat.body["messages"]) for chat in server.chats)
+    path = tmp_path / "profiles.toml"
+    holds = whole + options.max_tokens_description - 5
+    path.write_text(f'[profiles.a]\nmodel = "a"\nbase_url = "{server.base_url}"\ncontext_tokens = {holds}\n')
+    house.submit(**spec, llm="a")
+    house.work(engine=house.engine(llm_profiles=path))
+    made = house.query("SELECT body->'parameters'->>'part_of_evidence', status FROM description ORDER BY id")
+    assert {status for _, status in made} == {"ok"}
+    assert "0.5" in {part for part, _ in made}
+    assert all(estimate_tokens(chat.body["messages"]) < whole for chat in server.chats if chat.body["model"] == "a")
 
 
 def test_what_is_asked_again_comes_from_the_cache_and_is_entered_as_free(house: House, server: LLMServer) -> None:
