@@ -38,9 +38,10 @@ def main() -> None:
     for name in chosen:
         console.print(f"measuring {name} …", style="dim")
         rows += _ALL[name]()
+        # After each, as all take half an hour: what is measured stays.
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps([row._asdict() for row in rows], indent=2) + "\n", "utf-8")
     console.print(_table(rows))
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps([row._asdict() for row in rows], indent=2) + "\n", "utf-8")
 
 
 def _table(rows: list[Row]) -> Table:
