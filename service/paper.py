@@ -1,8 +1,8 @@
 """What the paper's authors found, to read a report beside: success by method, in percent.
 
-Source: the per-feature results that the authors of arXiv 2501.08319 publish with their notebook (`descriptions/*.csv`: 1,430
-features of GPT-2 small's autoencoders, 2,288 of Llama-3.1-8B's), counted by us. Their describer, writer and judge were
-others, and so were their distractors, which a judge can tell from the real set without the description.
+Source: the per-feature results that the authors of arXiv 2501.08319 publish with their notebook, counted by us
+(`descriptions/*.csv`: 1,430 features of GPT-2 small's autoencoders, 2,288 of Llama-3.1-8B's). Their describer, writer
+and judge were others, and so were their distractors, which a judge can tell from the real set without the description.
 """
 
 from collections.abc import Mapping
