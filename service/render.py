@@ -18,6 +18,7 @@ from schema.records import (
     FeatureSummary,
     Run,
     Score,
+    StageProgress,
     SteeredText,
     TokenList,
     Usage,
@@ -71,6 +72,15 @@ def _usage_row(used: Usage | CallCount) -> tuple[str, ...]:
     tokens = (used.prompt_tokens, used.cached_tokens, used.completion_tokens)
     price = "not known" if used.dollars is None else f"{used.dollars:.4f}"
     return (f"{used.calls:,}", f"{used.from_cache:,}", *(f"{n:,}" for n in tokens), price)
+
+
+def stages_table(stages: Iterable[StageProgress]) -> Table:
+    """Return the seconds of each stage as a table."""
+    table = Table("stage", "jobs", "units", "seconds", title="seconds by stage", title_justify="left")
+    for stage in stages:
+        dead = f", {stage.dead} dead" if stage.dead else ""
+        table.add_row(stage.stage, f"{stage.jobs_done}{dead}", str(stage.units_done), f"{stage.seconds:.1f}")
+    return table
 
 
 def features_table(features: Iterable[FeatureSummary]) -> Table:
