@@ -78,7 +78,9 @@ class Findings:
             found = batch.scores.get(feature, ())
             for score in found:
                 tallies = self.features if score.method is None else self.methods[score.method]
-                tallies.setdefault(score.kind, Tally(score.kind)).add(score)
+                if score.kind not in tallies:
+                    tallies[score.kind] = Tally(score.kind)
+                tallies[score.kind].add(score)
             self._add_label(feature, batch.labels.get(feature), found)
             self._add_dead(found)
 
@@ -133,7 +135,7 @@ def _read(connection: Connection, block: Block, recipe: str, features: Sequence[
     by_feature = described_ids(connection, run_id, numbers, numbers)
     ids = {id_ for feature in features for id_ in by_feature.get(feature, ())}
     found: dict[int, list[Score]] = defaultdict(list)
-    for score in scores.load(connection, dictionary_id, recipe, features):
+    for score in scores.outlines(connection, dictionary_id, recipe, features):
         if score.description_id is None or score.description_id in ids:
             found[score.feature].append(score)
     return Batch(

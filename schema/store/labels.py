@@ -64,7 +64,8 @@ def of_run(connection: Connection, run_id: UUID) -> list[Label]:
 def made_by(connection: Connection, run_id: UUID, recipe: str, features: Sequence[int]) -> list[Label]:
     """Return the labels that a run made of some features, by feature; those without one are left out.
 
-    Where another run did the same since, and the label names that one, it is found by the recipe of its scores.
+    They come without how they were chosen and without the items that they were scored on. Where another run did the
+    same since, and the label names that one, it is found by the recipe of its scores.
     """
     names = {"run_id": run_id, "author": MACHINE, "recipe": recipe, "features": list(features)}
     return [_label(row) for row in _queries.made_by(connection, **names)]

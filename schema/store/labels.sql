@@ -40,7 +40,9 @@ ORDER BY feature.index
 LIMIT :most;
 
 -- name: made_by
-SELECT DISTINCT ON (label.feature) label.feature, label.run_id, label.author, label.created_at, label.body
+SELECT DISTINCT ON (label.feature) label.feature, label.run_id, label.author, label.created_at,
+       label.body - 'choice' #- '{output,details}' #- '{output_llm,details}'
+           #- '{input,details,activating}' #- '{input,details,neutral}'
 FROM run JOIN label ON label.dictionary_id = run.dictionary_id
 WHERE run.id = :run_id AND label.feature = ANY(:features) AND label.author = :author
   AND (label.run_id = run.id OR label.body #>> '{input,recipe}' = :recipe)
