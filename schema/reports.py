@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schema.records import Estimate, Method, Record, ScoreKind, StageProgress, Status
+from schema.records import Estimate, Method, Record, ScoreKind, StageProgress, Status, Usage
 
 LabelStatus = Status | Literal["unlabelled"]
 """A feature whose publishing job failed has no label of the run, and so not even a status."""
@@ -96,16 +96,6 @@ class DeadFeatures(Record):
     n_revived: int = Field(description="that fired on one of these")
 
 
-class Usage(Record):
-    """LLM calls of one purpose."""
-
-    purpose: str
-    calls: int
-    prompt_tokens: int
-    cached_tokens: int = Field(description="of the prompt tokens")
-    completion_tokens: int
-
-
 class RunReport(Record):
     """What a run found, made once when its last label was published."""
 
@@ -119,5 +109,5 @@ class RunReport(Record):
     ranking: Ranking
     dead: DeadFeatures
     stages: tuple[StageProgress, ...] = Field(description="without the report itself")
-    usage: tuple[Usage, ...] | None = Field(None, description="null where no account of it is kept")
+    usage: Usage | None = Field(None, description="of LLMs")
     created_at: datetime | None = None

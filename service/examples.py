@@ -262,7 +262,7 @@ RUN_REPORT: Example = {
     },
     "dead": {"n": 1, "n_tested": 1, "n_revived": 0},
     "stages": RUN["stages"],
-    "usage": None,
+    "usage": RUN["usage"],
     "created_at": _LATER,
 }
 _TOKENS: Example = {"ids": [5022, 8790], "tokens": [" river", " boat"], "values": [4.2, 3.9]}

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from schema.records import Estimate, ScoreKind, Status
-from schema.reports import Control, LabelStatus, RankedFeature, RunReport, Summary, Usage
-from service.render import printable, stages_table
+from schema.reports import Control, LabelStatus, RankedFeature, RunReport, Summary
+from service.render import printable, stages_table, usage_table
 
 _PUBLISHED = "published label"
 _QUESTIONS: dict[ScoreKind, str] = {
@@ -57,8 +57,8 @@ def report(found: RunReport) -> Group:
     if found.controls:
         parts += [_controls(found.controls), Text()]
     parts += [*_ranking(found), stages_table(found.stages)]
-    if found.usage is not None:
-        parts += [Text(), _usage(found.usage)]
+    if found.usage is not None and found.usage.calls:
+        parts += [Text(), usage_table(found.usage)]
     return Group(*parts)
 
 
@@ -166,16 +166,6 @@ def _ranked(title: str, ranked: tuple[RankedFeature, ...]) -> Group:
         sides = ("–" if low is None else f"{low:+.2f}" for low in (one.input_lift_low, one.output_lift_low))
         table.add_row(str(one.feature), Text(printable(one.text or "")), f"{one.lift_low:+.2f}", *sides)
     return Group(_title(title), table)
-
-
-def _usage(found: tuple[Usage, ...]) -> Group:
-    table = _table()
-    for heading in ("purpose", "calls", "tokens read", "of them cached", "tokens written"):
-        table.add_column(heading, justify="left" if heading == "purpose" else "right")
-    for usage in found:
-        counts = (usage.calls, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
-        table.add_row(usage.purpose, *(f"{count:,}" for count in counts))
-    return Group(_title("LLM calls"), table)
 
 
 def _title(text: str) -> Text:

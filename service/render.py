@@ -62,7 +62,7 @@ def usage_table(usage: Usage) -> Table:
     total = _usage_row(usage)
     for place, head in enumerate(heads):
         footer = ("in all", "", *total)[place]
-        table.add_column(head, footer, justify="left" if place < 2 else "right", no_wrap=True)
+        table.add_column(head, footer, justify="left" if place < 2 else "right", no_wrap=place > 0)
     for row in usage.by_purpose:
         table.add_row(row.purpose, row.status, *_usage_row(row))
     return table

@@ -22,7 +22,7 @@ from schema.reports import (
     Summary,
 )
 from schema.stages import Stage
-from schema.store import jobs, labels, reports, runs, scores
+from schema.store import calls, jobs, labels, reports, runs, scores
 from schema.store.database import Connection
 from schema.store.reports import Described
 from workers.desk import Block, described_ids, read_block
@@ -192,6 +192,7 @@ def _report(connection: Connection, block: Block, recipe: str, findings: Finding
         dead=DeadFeatures(
             n=reports.n_dead(connection, brief.run_id), n_tested=findings.n_tested_dead, n_revived=findings.n_revived
         ),
+        usage=calls.usage(connection, brief.run_id),
         stages=tuple(stage for stage in runs.progress(connection, brief.run_id) if stage.stage != Stage.REPORT),
     )
 

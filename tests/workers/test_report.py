@@ -25,7 +25,8 @@ from schema.records import (
 from schema.reports import RunReport, Summary
 from schema.settings import Settings
 from schema.stages import Stage
-from schema.store import database, descriptions, dictionaries, jobs, labels, reports, run_features, runs, scores
+from schema.store import calls, database, descriptions, dictionaries, jobs, labels, reports, run_features, runs, scores
+from schema.store.calls import Call
 from schema.store.database import Connection
 from schema.store.run_features import RunFeature
 from workers import report
@@ -99,6 +100,9 @@ def stored(database_url: str) -> Iterator[Stored]:
         scores.put(connection, dictionary_id, _scores(ids, recipe))
         for label in _labels(ids):
             labels.publish(connection, dictionary_id, run_id, label, f"label {label.feature}")
+        for tokens, dollars in ((500, 0.375), (200, 0.125)):
+            asked = Call(0, "judge", "default", "m", "ok", 1, tokens, 0, 9, dollars, 1.0, False)
+            calls.put(connection, 1, run_id, asked)
         _end_jobs(connection, run_id, ids)
     yield Stored(pool, settings, run_id, dictionary_id, recipe, ids)
     pool.close()
@@ -205,6 +209,8 @@ def test_every_figure_is_what_is_worked_out_by_hand(
     free = by_kind(found.features)["free_input"]
     assert (free.statuses, figures(free.value), free.success) == ({"ok": 1, "dead": 1}, (0.5, 1), None)
     assert (found.dead.n, found.dead.n_tested, found.dead.n_revived) == (2, 2, 1)
+    assert found.usage is not None
+    assert (found.usage.calls, found.usage.prompt_tokens, found.usage.dollars) == (2, 700, 0.5)
     assert {(stage.stage, stage.seconds, stage.dead) for stage in found.stages} == {
         ("ingest", 1.5, 0), ("describe", 2.0, 1), ("publish", 0.5, 1),
     }  # fmt: skip
