@@ -2,7 +2,7 @@
 
 Corpus shards → one merge → blocks of features, each block by itself (steering → describe → rank → write → activate →
 judge → publish), so that the first labels appear early. Tests of a block also wait for the pool: controls and
-distractors come from it.
+distractors come from it. One report waits for all blocks.
 """
 
 from collections.abc import Iterable, Sequence
@@ -80,10 +80,20 @@ def blocks_of(selected: Sequence[bool], pooled: Sequence[bool], size: int) -> li
 
 
 def block_jobs(blocks: Iterable[Block]) -> list[NewJob]:
-    """Return the jobs of all blocks; features that are only in the pool are steered, described and written for."""
+    """Return the jobs of all blocks, and the report of the run.
+
+    Features that are only in the pool are steered, described and written for.
+    """
     blocks = list(blocks)
     pool = [block.number for block in blocks if block.pooled]
-    return [job for block in blocks for job in _jobs_of(block, pool)]
+    return [*(job for block in blocks for job in _jobs_of(block, pool)), _report(blocks)]
+
+
+def _report(blocks: Sequence[Block]) -> NewJob:
+    """Return the job of a run's report; its positions are those of all blocks."""
+    published = tuple(JobKey(Stage.PUBLISH, block.number) for block in blocks if block.n_selected)
+    n_selected = sum(block.n_selected for block in blocks)
+    return NewJob(JobKey(Stage.REPORT), 0, max(block.hi for block in blocks), n_selected, published)
 
 
 def _jobs_of(block: Block, pool: Sequence[int]) -> list[NewJob]:

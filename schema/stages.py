@@ -20,6 +20,7 @@ class Stage(StrEnum):
     ACTIVATE = "activate"  # those sentences, and the free scores, through the subject
     JUDGE = "judge"  # the LLM judge, and the choice of each feature's label
     PUBLISH = "publish"  # the label of every feature of a block
+    REPORT = "report"  # what the whole run found, when all its labels are published
 
 
 QUEUES: dict[Stage, Queue] = {
@@ -33,6 +34,7 @@ QUEUES: dict[Stage, Queue] = {
     Stage.ACTIVATE: "subject",
     Stage.JUDGE: "llm",
     Stage.PUBLISH: "control",
+    Stage.REPORT: "control",
 }
 
 

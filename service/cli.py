@@ -20,7 +20,7 @@ from schema.records import Corpus, Dictionary, DictionarySpec, Encoder, Record, 
 from schema.settings import Settings, load_settings
 from schema.store import database
 from schema.subjects import BUNDLED, Site, subject_facts, width
-from service import progress, render
+from service import findings, progress, render
 from service.client import Client
 from service.folder import DataFolder
 from service.servers import Ports
@@ -202,6 +202,17 @@ def status(run: RunName, data: Data = None, api: Api = None, as_json: AsJson = F
     with _client(data, api) as client:
         found = _find_run(client, run)
         _finish(client.run(found.id) if as_json else _watch(client, found), as_json)
+
+
+@app.command()
+def report(run: RunName, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
+    """Show what a run found: how often its labels succeed, on which controls, and what could not be scored."""
+    with _client(data, api) as client:
+        found = client.report(_find_run(client, run).id)
+    if as_json:
+        _print_json(found)
+    else:
+        out.print(findings.report(found))
 
 
 @app.command()
@@ -391,7 +402,8 @@ def _finish(run: Run, as_json: bool) -> None:
     if as_json:
         _print_json(run)
     else:
-        hint = f"; see `glossarium features {str(run.dictionary_id)[:8]}`" if run.state == "done" else ""
+        seen = f"; see `glossarium report {str(run.id)[:8]}` and `glossarium features {str(run.dictionary_id)[:8]}`"
+        hint = seen if run.state == "done" else ""
         note = f" ({render.printable(run.note)})" if run.note else ""
         if run.usage is not None and run.usage.calls:
             out.print(render.usage_table(run.usage))

@@ -26,6 +26,7 @@ from schema.records import (
     Run,
     RunSpec,
 )
+from schema.reports import RunReport
 from schema.wire import (
     CorpusPage,
     DictionaryPage,
@@ -129,6 +130,10 @@ class Client:
     def run(self, run_id: UUID) -> Run:
         """Return a run with its stages and counts."""
         return self._get(f"/v1/runs/{run_id}", Run)
+
+    def report(self, run_id: UUID) -> RunReport:
+        """Return what a run found; raises NotFound until its last label is published."""
+        return self._get(f"/v1/runs/{run_id}/report", RunReport)
 
     def runs(self, dictionary_id: UUID | None = None) -> Iterator[Run]:
         """Yield runs, newest first, without their stages."""

@@ -112,7 +112,7 @@ def _report(client: Client, dictionary: Dictionary, run: Run, rows: list[Row], c
         description for summary, _ in rows for description in client.feature(dictionary.id, summary.index).descriptions
     ]
     console.print(_counts(descriptions))
-    console.print(_stages(run))
+    console.print(render.stages_table(run.stages))
 
 
 def table(rows: list[Row]) -> Table:
@@ -152,13 +152,6 @@ def _counts(descriptions: list[Description]) -> Table:
     table = Table("method", "status", "descriptions", title="descriptions by method and status", title_justify="left")
     for (method, status), n in sorted(counted.items()):
         table.add_row(method, status, str(n))
-    return table
-
-
-def _stages(run: Run) -> Table:
-    table = Table("stage", "jobs", "units", "seconds", title="seconds by stage", title_justify="left")
-    for stage in run.stages:
-        table.add_row(stage.stage, str(stage.jobs_done), str(stage.units_done), f"{stage.seconds:.1f}")
     return table
 
 

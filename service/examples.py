@@ -187,6 +187,84 @@ FEATURE_SUMMARY: Example = {
     "output_value": 0.7,
     "output_lift": 0.37,
 }
+RUN_REPORT: Example = {
+    "run_id": _RUN_ID,
+    "dictionary_id": _DICTIONARY_ID,
+    "n_features": 24,
+    "labels": {
+        "statuses": [{"status": "ok", "n": 21, "share": 0.875}, {"status": "unparsed", "n": 3, "share": 0.125}],
+        "methods": {"combined": 13, "lexical": 8},
+        "scores": [
+            {
+                "kind": "output",
+                "statuses": {"ok": 20, "unparsed": 3, "unreachable": 1},
+                "success": {"value": 0.8, "low": 0.58, "high": 0.92, "n": 20},
+                "value": {"value": 0.71, "low": 0.62, "high": 0.8, "n": 20},
+                "lift": {"value": 0.37, "low": 0.26, "high": 0.48, "n": 20},
+            }
+        ],
+    },
+    "methods": [
+        {
+            "method": "combined",
+            "descriptions": {"ok": 21, "unparsed": 3},
+            "scores": [
+                {
+                    "kind": "embedding_auroc",
+                    "statuses": {"ok": 21, "unparsed": 3},
+                    "success": None,
+                    "value": {"value": 0.64, "low": 0.57, "high": 0.71, "n": 21},
+                    "lift": {"value": 0.13, "low": 0.06, "high": 0.2, "n": 21},
+                }
+            ],
+        }
+    ],
+    "features": [
+        {
+            "kind": "free_input",
+            "statuses": {"ok": 23, "dead": 1},
+            "success": None,
+            "value": {"value": 0.12, "low": 0.05, "high": 0.21, "n": 23},
+            "lift": {"value": 0.11, "low": 0.04, "high": 0.2, "n": 23},
+        }
+    ],
+    "controls": [
+        {
+            "kind": "output",
+            "figure": "value",
+            "rate": {"value": 0.34, "low": 0.29, "high": 0.39, "n": 20},
+            "chance": 0.3333333333333333,
+            "contains_chance": True,
+        }
+    ],
+    "ranking": {
+        "n_ranked": 20,
+        "best": [
+            {
+                "feature": 412,
+                "text": LABEL["text"],
+                "method": "combined",
+                "lift_low": 0.37,
+                "input_lift_low": 0.27,
+                "output_lift_low": 0.1,
+            }
+        ],
+        "worst": [
+            {
+                "feature": 7,
+                "text": "The job is a finite",
+                "method": "lexical",
+                "lift_low": -1.05,
+                "input_lift_low": -0.5,
+                "output_lift_low": -0.55,
+            }
+        ],
+    },
+    "dead": {"n": 1, "n_tested": 1, "n_revived": 0},
+    "stages": RUN["stages"],
+    "usage": RUN["usage"],
+    "created_at": _LATER,
+}
 _TOKENS: Example = {"ids": [5022, 8790], "tokens": [" river", " boat"], "values": [4.2, 3.9]}
 _WINDOW: Example = {
     "document": 17,

@@ -18,6 +18,7 @@ from schema.records import (
     FeatureSummary,
     Run,
     Score,
+    StageProgress,
     SteeredText,
     TokenList,
     Usage,
@@ -61,7 +62,7 @@ def usage_table(usage: Usage) -> Table:
     total = _usage_row(usage)
     for place, head in enumerate(heads):
         footer = ("in all", "", *total)[place]
-        table.add_column(head, footer, justify="left" if place < 2 else "right", no_wrap=True)
+        table.add_column(head, footer, justify="left" if place < 2 else "right", no_wrap=place > 0)
     for row in usage.by_purpose:
         table.add_row(row.purpose, row.status, *_usage_row(row))
     return table
@@ -71,6 +72,15 @@ def _usage_row(used: Usage | CallCount) -> tuple[str, ...]:
     tokens = (used.prompt_tokens, used.cached_tokens, used.completion_tokens)
     price = "not known" if used.dollars is None else f"{used.dollars:.4f}"
     return (f"{used.calls:,}", f"{used.from_cache:,}", *(f"{n:,}" for n in tokens), price)
+
+
+def stages_table(stages: Iterable[StageProgress]) -> Table:
+    """Return the seconds of each stage as a table."""
+    table = Table("stage", "jobs", "units", "seconds", title="seconds by stage", title_justify="left")
+    for stage in stages:
+        dead = f", {stage.dead} dead" if stage.dead else ""
+        table.add_row(stage.stage, f"{stage.jobs_done}{dead}", str(stage.units_done), f"{stage.seconds:.1f}")
+    return table
 
 
 def features_table(features: Iterable[FeatureSummary]) -> Table:

@@ -1,4 +1,4 @@
-"""Runs over HTTP: submit, follow, cancel, pause, resume."""
+"""Runs over HTTP: submit, follow, cancel, pause, resume, and what they found."""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +10,10 @@ from fastapi import APIRouter, BackgroundTasks, Body, Query, Response
 from schema import graph, profiles
 from schema.errors import Conflict, InvalidInput
 from schema.records import Run, RunSpec
+from schema.reports import RunReport
 from schema.selection import parse_selection
 from schema.settings import Settings
-from schema.store import dictionaries, runs
+from schema.store import dictionaries, reports, runs
 from schema.store.database import Connection
 from schema.wire import LabelPage, LabelQuery, PageQuery, RunPage, RunQuery
 from service import corpora, examples, labels
@@ -62,6 +63,12 @@ def list_runs(query: Annotated[RunQuery, Query()], held: Held, tenant_id: Tenant
 def get_run(run_id: UUID, held: Held, tenant_id: Tenant) -> Run:
     """Follow a run: how far each stage is, its seconds, and the features by method and status."""
     return held.database.run(lambda connection: runs.report(connection, tenant_id, run_id))
+
+
+@router.get("/{run_id}/report", responses=examples.ok(examples.RUN_REPORT))
+def get_run_report(run_id: UUID, held: Held, tenant_id: Tenant) -> RunReport:
+    """Read what a run found: success, value and lift by method with intervals over features, and its controls."""
+    return held.database.run(lambda connection: reports.get(connection, tenant_id, run_id))
 
 
 @router.get("/{run_id}/labels", responses=examples.ok(examples.page(examples.LABEL)))

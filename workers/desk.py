@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 from typing import NamedTuple
+from uuid import UUID
 
 from schema.errors import NotFound
 from schema.records import Description
 from schema.stages import Stage
 from schema.store import descriptions, jobs, run_features
+from schema.store.database import Connection
 from schema.store.run_features import Brief, RunFeature
 from workers.engine import Context
 from workers.methods.selection import HitHalves
@@ -66,18 +68,28 @@ def described(context: Context, block: Block, numbers: Iterable[int]) -> dict[in
     Revisions are those of the job's own block: those of others may not be made yet.
     """
     with context.transaction() as connection:
-        finished = jobs.results(connection, block.brief.run_id, Stage.DESCRIBE, list(numbers))
-        revised = jobs.results(connection, block.brief.run_id, Stage.RANK, [context.job.block])
-        ids = [job.result["descriptions"] for job in finished if job.result]
-        for job in revised:
-            ranked_features = job.result["features"] if job.result else {}
-            ids.append({feature: left["refined"] for feature, left in ranked_features.items()})
-        loaded = descriptions.load(connection, [id_ for part in ids for of_one in part.values() for id_ in of_one])
-    found: dict[int, list[Description]] = {}
-    for part in ids:
+        ids = described_ids(connection, block.brief.run_id, numbers, [context.job.block])
+        loaded = descriptions.load(connection, [id_ for of_one in ids.values() for id_ in of_one])
+    return {feature: [loaded[id_] for id_ in of_one] for feature, of_one in ids.items()}
+
+
+def described_ids(
+    connection: Connection, run_id: UUID, numbers: Iterable[int], revised: Iterable[int]
+) -> dict[int, list[int]]:
+    """Return the ids of the descriptions that a run has of the features of some blocks, in the order of its methods.
+
+    Revisions are those of the blocks `revised`.
+    """
+    finished = jobs.results(connection, run_id, Stage.DESCRIBE, list(numbers))
+    parts = [job.result["descriptions"] for job in finished if job.result]
+    for job in jobs.results(connection, run_id, Stage.RANK, list(revised)):
+        ranked_features = job.result["features"] if job.result else {}
+        parts.append({feature: left["refined"] for feature, left in ranked_features.items()})
+    ids: dict[int, list[int]] = {}
+    for part in parts:
         for feature, of_one in part.items():
-            found.setdefault(int(feature), []).extend(loaded[id_] for id_ in of_one)
-    return found
+            ids.setdefault(int(feature), []).extend(of_one)
+    return ids
 
 
 class Ranking(NamedTuple):

@@ -44,6 +44,7 @@ _ROOMS: dict[Stage, tuple[str, str]] = {
     Stage.ACTIVATE: ("workers.activate", "activate_block"),
     Stage.JUDGE: ("workers.judge", "judge_block"),
     Stage.PUBLISH: ("workers.publish", "publish_block"),
+    Stage.REPORT: ("workers.report", "report_run"),
 }
 
 

@@ -1,5 +1,6 @@
 """Labels: what is published of each feature, and what was published before."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -58,6 +59,16 @@ def of_run(connection: Connection, run_id: UUID) -> list[Label]:
     It is the run's own; where the run found its work already done, or another run did the same since, the newest.
     """
     return [_label(row) for row in _queries.of_run(connection, run_id=run_id)]
+
+
+def made_by(connection: Connection, run_id: UUID, recipe: str, features: Sequence[int]) -> list[Label]:
+    """Return the labels that a run made of some features, by feature; those without one are left out.
+
+    They come without how they were chosen and without the items that they were scored on. Where another run did the
+    same since, and the label names that one, it is found by the recipe of its scores.
+    """
+    names = {"run_id": run_id, "author": MACHINE, "recipe": recipe, "features": list(features)}
+    return [_label(row) for row in _queries.made_by(connection, **names)]
 
 
 def _summary(label: Label) -> dict[str, Any]:

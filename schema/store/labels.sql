@@ -39,6 +39,15 @@ WHERE feature.dictionary_id = :dictionary_id AND feature.index > :after
 ORDER BY feature.index
 LIMIT :most;
 
+-- name: made_by
+SELECT DISTINCT ON (label.feature) label.feature, label.run_id, label.author, label.created_at,
+       label.body - 'choice' #- '{output,details}' #- '{output_llm,details}'
+           #- '{input,details,activating}' #- '{input,details,neutral}'
+FROM run JOIN label ON label.dictionary_id = run.dictionary_id
+WHERE run.id = :run_id AND label.feature = ANY(:features) AND label.author = :author
+  AND (label.run_id = run.id OR label.body #>> '{input,recipe}' = :recipe)
+ORDER BY label.feature, label.run_id IS NOT DISTINCT FROM run.id DESC, label.created_at DESC, label.id DESC;
+
 -- name: of_run
 SELECT found.feature, found.run_id, found.author, found.created_at, found.body
 FROM run JOIN run_feature ON run_feature.run_id = run.id AND run_feature.selected

@@ -31,6 +31,12 @@ def load(connection: Connection, dictionary_id: UUID, recipe: str, features: Seq
     return [Score.model_validate(body) for (body,) in rows]
 
 
+def outlines(connection: Connection, dictionary_id: UUID, recipe: str, features: Sequence[int]) -> list[Score]:
+    """Return what `load` does without reasons and details, but for `revived`: they are most of what is to be read."""
+    rows = _queries.outlines(connection, dictionary_id=dictionary_id, features=list(features), recipe=recipe)
+    return [Score.model_validate_json(body) for (body,) in rows]
+
+
 def of_feature(connection: Connection, dictionary_id: UUID, feature: int) -> list[Score]:
     """Return a feature's newest score of every kind and description."""
     rows = _queries.of_feature(connection, dictionary_id=dictionary_id, feature=feature)

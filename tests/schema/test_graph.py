@@ -42,3 +42,10 @@ def test_features_that_are_only_in_the_pool_are_written_for_without_a_ranking() 
     assert JobKey(Stage.RANK, 0) not in jobs
     assert jobs[JobKey(Stage.WRITE, 0)].waits_for == (JobKey(Stage.DESCRIBE, 0),)
     assert jobs[JobKey(Stage.WRITE, 1)].waits_for == (JobKey(Stage.RANK, 1),)
+
+
+def test_one_report_waits_for_every_published_block() -> None:
+    *_, report = block_jobs(blocks_of([True, False, True, True], [True, True, False, False], size=1))
+    published = {key.block for key in report.waits_for}
+    assert (report.key, published, report.units) == (JobKey(Stage.REPORT), {0, 2, 3}, 3)
+    assert (report.feature_lo, report.feature_hi) == (0, 4)

@@ -12,10 +12,12 @@ import redis
 
 from schema.errors import BadCorpus, BadSelection, Conflict, InvalidInput, NotFound
 from schema.records import Dictionary, Run, RunSpec
+from schema.reports import RunReport
 from schema.settings import Settings
 from schema.stages import Stage
-from schema.store import calls, database, jobs
+from schema.store import calls, database, jobs, reports
 from schema.store.calls import Call
+from service import examples
 from service.deps import current_tenant
 from tests.service.conftest import D_MLP, Api, SpecMaker, serving
 
@@ -64,6 +66,20 @@ def test_a_run_is_followed_to_its_end(api: Api, neurons: Dictionary) -> None:
     assert api.client.run(run.id).state == "done"
     with pytest.raises(Conflict, match="is done: only a queued, running or paused run can be cancelled"):
         api.client.cancel(run.id)
+
+
+def test_a_report_is_read_when_it_is_made_and_until_then_the_reason(api: Api, neurons: Dictionary) -> None:
+    run = api.client.submit_run(spec_for(neurons))
+    with pytest.raises(NotFound, match=f"run {run.id} is queued and has no report yet"):
+        api.client.report(run.id)
+    with pytest.raises(NotFound, match="no run"):
+        api.client.report(uuid.uuid4())
+    made = RunReport.model_validate({**examples.RUN_REPORT, "run_id": run.id, "created_at": None})
+    with database.connect(api.settings.database_url) as connection:
+        reports.put(connection, made)
+    read = api.client.report(run.id)
+    assert read.created_at is not None
+    assert read.model_copy(update={"created_at": None}) == made
 
 
 def test_alive_features_are_counted_later(api: Api, neurons: Dictionary) -> None:

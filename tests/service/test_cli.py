@@ -9,7 +9,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from schema.records import Dictionary, RunSpec
+from schema.reports import RunReport
 from schema.settings import load_settings
+from schema.store import database, reports
+from service import examples
 from service.cli import app
 from tests.service.conftest import Api
 
@@ -135,6 +138,19 @@ def test_a_cancelled_run_makes_status_fail(at_api: Glossarium, neurons: Dictiona
     result = at_api("status", run)
     assert result.exit_code == 1
     assert f"run {run}: cancelled" in result.stdout
+
+
+def test_a_report_is_shown_and_printed(at_api: Glossarium, api: Api, neurons: Dictionary) -> None:
+    run = json.loads(at_api("run", neurons.id, "--no-wait", "--json").stdout)["id"]
+    early = at_api("report", run[:8])
+    assert early.exit_code == 1
+    assert "has no report yet; it is made when the last label is published" in early.stderr
+    made = RunReport.model_validate({**examples.RUN_REPORT, "run_id": run})
+    with database.connect(api.settings.database_url) as connection:
+        reports.put(connection, made)
+    assert "labels of 24 features: 21 ok (88%)" in at_api("report", run[:8]).stdout
+    printed = RunReport.model_validate_json(at_api("report", run[:8], "--json").stdout)
+    assert printed.model_copy(update={"created_at": made.created_at}) == made
 
 
 def test_features_are_listed_and_shown(at_api: Glossarium, neurons: Dictionary) -> None:

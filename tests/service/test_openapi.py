@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from schema import wire
 from schema.records import Corpus, Dictionary, DictionarySpec, Feature, FeatureSummary, Label, Run, RunSpec
+from schema.reports import RunReport
 from service import docs, examples
 from service.app import create_app
 from tests.service.conftest import Api
@@ -31,6 +32,7 @@ OPERATIONS = [
         (Run, examples.RUN),
         (Run, examples.PAUSED_RUN),
         (Run, examples.CANCELLED_RUN),
+        (RunReport, examples.RUN_REPORT),
         (Label, examples.LABEL),
         (FeatureSummary, examples.FEATURE_SUMMARY),
         (Feature, examples.FEATURE),
@@ -69,6 +71,7 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "get /v1/runs",
         "get /v1/runs/{run_id}",
         "get /v1/runs/{run_id}/labels",
+        "get /v1/runs/{run_id}/report",
         "post /v1/runs/{run_id}/cancel",
         "post /v1/runs/{run_id}/pause",
         "post /v1/runs/{run_id}/resume",

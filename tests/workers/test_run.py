@@ -18,7 +18,7 @@ from schema.records import (
     VocabularyProjection,
 )
 from schema.stages import Stage
-from schema.store import database, jobs
+from schema.store import database, jobs, reports
 from schema.store.evidence import Stored
 from tests.llm_server import LLMServer, words
 from tests.tiny import planted_features
@@ -175,6 +175,44 @@ def test_a_describer_that_sees_what_its_description_fails_on_mends_it(house: Hou
     house.submit(methods=("vocabulary", "refined"))
     house.work()
     assert len(server.chats) == n_calls
+
+
+def test_the_report_of_a_run_says_what_its_labels_say(house: House) -> None:
+    run_id = house.submit(features="0-7")
+    house.work()
+    labels = list(house.labels(run_id).values())
+    with database.lend(house.pool) as connection:
+        report = reports.get(connection, 1, run_id)
+    assert report.n_features == sum(report.labels.methods.values()) == len(labels) == 8
+    shown = {summary.kind: summary for summary in report.labels.scores}
+    for kind in ("input", "output", "output_llm"):
+        tested = [score for label in labels if (score := getattr(label, kind)) is not None]
+        values = [score.estimate.value for score in tested if score.estimate]
+        assert shown[kind].value is not None
+        assert shown[kind].value.value == pytest.approx(sum(values) / len(values))
+        assert shown[kind].success.value == sum(bool(score.success) for score in tested) / len(values)
+    assert {control.kind for control in report.controls} >= {"input", "output", "output_llm"}
+    assert [method.method for method in report.methods] == ["lexical", "max_activating", "vocabulary", "combined"]
+    assert all(method.descriptions == {"ok": 8} for method in report.methods)
+    assert {stage.stage for stage in report.stages} == {*Stage} - {Stage.REPORT}
+
+
+def test_a_block_that_could_not_be_published_is_counted_and_does_not_hold_up_the_report(house: House) -> None:
+    options = SMALL.model_copy(update={"pool_size": 4})
+    run_id = house.submit(features="0-7", methods=("lexical",), llm="none", options=options)
+    house.work([stage for stage in Stage if stage != Stage.PUBLISH])
+    with database.lend(house.pool) as connection:
+        claimed = jobs.claim(connection, [Stage.PUBLISH], owner="dies", lease_s=60)
+        assert claimed is not None
+        jobs.fail(connection, claimed, reason="no luck", final=True)
+    house.work()
+    with database.lend(house.pool) as connection:
+        report = reports.get(connection, 1, run_id)
+    assert house.run(run_id).state == "done"
+    assert {share.status: share.n for share in report.labels.statuses} == {
+        "ok": 8 - claimed.units, "unlabelled": claimed.units,
+    }  # fmt: skip
+    assert next(stage.dead for stage in report.stages if stage.stage == Stage.PUBLISH) == 1
 
 
 def test_evidence_does_not_depend_on_shards_workers_or_order(
