@@ -23,7 +23,7 @@ from workers.opened import Opened
 
 _LAYER, _TOKENS, _N, _N_CONTEXTS = 8, 30_000, 96, 480  # contexts: all of the bundled corpus
 _STEERED = (5, 305, 605, 905, 1205, 77, 401, 909)
-_WEIGHT = 12  # of the small kinds, or exemplars fill the dictionary by themselves
+_WEIGHT = 24  # of the small kinds; with 12, exemplars and contexts fill the dictionary and their prompts are not in it
 _BYTES = 112_640
 _FILE = Path(__file__).parents[2] / "schema" / "data" / f"packing.v{VERSION}.zdict"
 
@@ -37,7 +37,7 @@ def main() -> None:
     exemplars = [body_of(record) for record in records(seen, firing(seen, _N))]
     texts = [body_of_texts(of.subject.pieces(context.ids)) for context in islice(corpus(), _N_CONTEXTS)]
     small = [body_of(record) for made in acting_of(of, _STEERED).values() for record in made]
-    bodies = exemplars + 2 * texts + _WEIGHT * small
+    bodies = exemplars + texts + _WEIGHT * small
     _FILE.write_bytes(zstandard.train_dictionary(_BYTES, bodies, level=19).as_bytes())
 
 
