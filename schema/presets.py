@@ -18,7 +18,7 @@ PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
                 "kl_targets": (0.5,),
                 "judge_trials": 1,
                 "judged": "label",
-                "survivors": 2,
+                "survivors": 1,
                 "n_sentences": 3,
                 "n_steered_prompts": 2,
                 "n_steered_tokens": 20,

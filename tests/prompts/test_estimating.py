@@ -21,7 +21,7 @@ def test_calls_of_the_small_preset_by_hand() -> None:
             "describe max_activating": 24,
             "describe vocabulary": 24,
             "describe combined": 24,
-            "write": 48,  # two survivors each
+            "write": 24,  # one survivor each
             "judge": 24 + 20,  # the label once, and 20 controls
         }
     )

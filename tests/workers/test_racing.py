@@ -18,6 +18,12 @@ def test_the_best_of_each_facet_survive_by_turns(n: int, ids: tuple[int, ...]) -
     assert survivors(ALL, n) == ids
 
 
+def test_a_single_place_goes_to_the_best_of_both_sides_together() -> None:
+    both = Contestant(6, "both, second on either side", input=0.8, output=0.7)
+    assert survivors([*ALL, both], 2) == (2, 1)
+    assert survivors([*ALL, both], 1) == (6,)
+
+
 def test_without_a_limit_all_survive() -> None:
     assert set(survivors(ALL, None)) == {1, 2, 3, 4}
 
