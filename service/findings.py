@@ -11,6 +11,7 @@ from rich.text import Text
 
 from schema.records import Estimate, ScoreKind, Status
 from schema.reports import Control, LabelStatus, RankedFeature, RunReport, Summary
+from service.paper import PAPER
 from service.render import printable, stages_table, usage_table
 
 _PUBLISHED = "published label"
@@ -51,6 +52,8 @@ def report(found: RunReport) -> Group:
     for kind, question in _QUESTIONS.items():
         lines = list(_lines(found, kind))
         parts += [_scores(question, lines), Text()] if lines else []
+    if any(method.method in of_model for method in found.methods for of_model in PAPER.values()):
+        parts += [_paper(found), Text()]
     if found.features:
         lines = [Line(_OF_FEATURES.get(summary.kind, summary.kind), summary) for summary in found.features]
         parts += [_scores("the features themselves, whatever their labels say", lines), Text()]
@@ -127,6 +130,20 @@ def _not_scored(lines: list[Line]) -> list[Padding]:
             names.setdefault(in_words(summary.not_scored), []).append(name.split(":")[0])
     said = "; ".join(f"{words} ({', '.join(of)})" for words, of in names.items())
     return [Padding(Text(f"not scored: {said}", "dim"), (0, 1))] if said else []
+
+
+def _paper(found: RunReport) -> Group:
+    """Return what the paper's authors found with the methods of the run."""
+    table = _table()
+    table.add_column("")
+    for model in PAPER:
+        for side in ("input", "output"):
+            table.add_column(f"{model}\n{side}", no_wrap=True, justify="right")
+    for method in found.methods:
+        known = [of_model[method.method] for of_model in PAPER.values() if method.method in of_model]
+        if known:
+            table.add_row(method.method, *(f"{percent:.1f}%" for success in known for percent in success))
+    return Group(_title("the paper's success (arXiv 2501.08319), with other subjects, LLMs and distractors"), table)
 
 
 def _controls(controls: tuple[Control, ...]) -> Group:
