@@ -6,6 +6,7 @@ it changes no order. A direction of length zero promotes nothing: its lists are 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -84,8 +85,7 @@ def project_vocabulary(
 def _projections(
     hidden: Tensor, near: Iterator[tuple[_NeighbourLists, float]], readout: Readout, k: int
 ) -> Iterator[VocabularyProjection]:
-    for logits in products(hidden, readout.unembedding.float()):
-        promoted, suppressed = largest(logits, k), smallest(logits, k)
+    for promoted, suppressed in _ahead(_both_ends(hidden, readout.unembedding.float(), k)):
         for up, down in zip(_token_lists(promoted, readout), _token_lists(suppressed, readout), strict=True):
             (ids, cosines), length = next(near)
             yield VocabularyProjection(
@@ -95,6 +95,21 @@ def _projections(
                 cosines=cosines,
                 centred=readout.centre is not None,
             )
+
+
+def _both_ends(hidden: Tensor, unembedding: Tensor, k: int) -> Iterator[tuple[Ranked, Ranked]]:
+    """Yield the k largest and the k smallest logits of each row, block by block."""
+    for logits in products(hidden, unembedding):
+        yield largest(logits, k), smallest(logits, k)
+
+
+def _ahead(items: Iterator[tuple[Ranked, Ranked]]) -> Iterator[tuple[Ranked, Ranked]]:
+    """Yield the items, each while the next one is made: records are made by one core, and the others would wait."""
+    with ThreadPoolExecutor(1, "vocabulary") as pool:
+        upcoming = pool.submit(next, items, None)
+        while (item := upcoming.result()) is not None:
+            upcoming = pool.submit(next, items, None)
+            yield item
 
 
 def mean_direction(directions: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
