@@ -354,10 +354,11 @@ def test_threads_share_a_client_and_get_their_own_answers(server: LLMServer) -> 
         return done.value.activating[0] if done.value else done.reply
 
     words = ["".join(chr(97 + int(d)) for d in f"{i:03}") for i in range(40)]
+    before = threading.active_count()
     with ThreadPoolExecutor(8) as pool:
         sentences = list(pool.map(ask, words))
     assert all(word in sentence for word, sentence in zip(words, sentences, strict=True))
-    assert threading.active_count() < 60
+    assert threading.active_count() - before < 50  # those of the server's connections
 
 
 @pytest.fixture
