@@ -1,9 +1,13 @@
 """Descriptions that are composed, not written: of a describer's facets, or of other descriptions."""
 
+import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from prompts.loader import Message
 from schema.records import Description, Status
+
+SHORTEST_COPY = 12  # characters
 
 
 class NotApplicable(NamedTuple):
@@ -34,6 +38,17 @@ def compose(trigger: str, effect: str) -> str:
 def _common_first(facet: str) -> str:
     tokens, _, common = facet.strip().rstrip(".: ").partition(": ")
     return f"{common} ({tokens})" if tokens and common else tokens
+
+
+def copies_example(trigger: str, effect: str, examples: Iterable[Message]) -> bool:
+    """Return whether a facet says what one of a prompt's few-shot answers says tokens have in common.
+
+    Short phrases are left out: a feature may well be about football.
+    """
+    answers = [json.loads(turn["content"]) for turn in examples if turn["role"] == "assistant"]
+    facets = [str(facet) for answer in answers for facet in answer.values()]
+    telling = [common for facet in facets if len(common := facet.partition(": ")[2]) >= SHORTEST_COPY]
+    return any(common.casefold() in said.casefold() for common in telling for said in (trigger, effect))
 
 
 def concatenate(descriptions: Iterable[Description]) -> Composition | NotApplicable:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from prompts import Ask
-from prompts.composing import Composition, NotApplicable, concatenate
+from prompts.composing import Composition, NotApplicable, concatenate, copies_example
 from prompts.describing import messages_for
 from prompts.evidence import Evidence
 from schema.profiles import LLMProfile, profile
@@ -228,7 +228,9 @@ def _from_completion(
     parameters: Mapping[str, float | int | str],
 ) -> Description:
     answer = completion.value
-    status = completion.status if answer is None else answer.status
+    status, reason = completion.status if answer is None else answer.status, completion.reason
+    if answer and copies_example(answer.trigger or "", answer.effect or "", ask.prompt.examples):
+        status, reason = Status.UNPARSED, "copies an example of the prompt"
     return Description(
         feature=feature,
         method=method,
@@ -236,7 +238,7 @@ def _from_completion(
         text=answer.text if answer and status == Status.OK else None,
         trigger=answer.trigger if answer else None,
         effect=answer.effect if answer else None,
-        reason=completion.reason,
+        reason=reason,
         prompt_id=ask.prompt.id,
         prompt_sha256=ask.prompt.sha256,
         model=completion.model,

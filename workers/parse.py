@@ -70,6 +70,8 @@ _TAGS = (
 # A mark like <<a>> is ours and no element.
 _HTML = re.compile(rf"(?<!<)</?({_TAGS})\b[^<>]*/?>|<!--|<!doctype|&#x?[0-9a-f]+;", re.IGNORECASE)
 _DELIMITER = re.compile(r"</?data\b", re.IGNORECASE)  # of quoted data: only a prompt writes it
+# Of what is said to a malformed reply: small models repeat it.
+_REPAIR = re.compile(r"\banswer again\b|\bh(?:olds?|eld) no word\b|reply can['\u2019]?t be used", re.IGNORECASE)
 _LINK = re.compile(r"\b[a-z][a-z0-9+.-]{1,9}://|\bwww\.\w|\b(javascript|mailto):\S|\bdata:\w+/", re.IGNORECASE)
 _FORBIDDEN = {"Cc", "Cs"}
 # Marks that turn the direction of writing can make a text read as another; a lone byte-order mark has no use at all.
@@ -93,6 +95,8 @@ def _declared(text: str) -> str:
     """Return the text of a description's field; ValueError if it is a refusal, or goes round in circles."""
     if _is_refusal(text):
         raise ValueError("refused")
+    if found := _REPAIR.search(text):
+        raise ValueError(f"copies the prompt: {found.group()}")
     if found := _DELIMITER.search(text):
         raise ValueError(f"copies the prompt's delimiter: {found.group()}")
     words = re.findall(r"\w+", text.casefold())

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prompts import Ask
-from prompts.composing import Composition, NotApplicable, compose, concatenate
+from prompts import Ask, load_prompt
+from prompts.composing import Composition, NotApplicable, compose, concatenate, copies_example
 from prompts.describing import marked, messages_for, readable, spread, strength, strongest_pairs
 from prompts.evidence import Evidence
 from prompts.revising import Failures, ask_for_revision
@@ -349,6 +349,21 @@ def test_evidence_at_demo_size_is_short() -> None:
 )
 def test_what_tokens_have_in_common_comes_first(trigger: str, effect: str, text: str) -> None:
     assert compose(trigger, effect) == text
+
+
+@pytest.mark.parametrize(
+    ("trigger", "effect", "copied"),
+    [
+        ("goal, cup: reports of sport", "", True),
+        ("charged: Words of accusation", "x", True),
+        ("kick", "goal: football", False),
+        ("rivers", "boats: crimes", False),
+        ("", "", False),
+    ],
+)
+def test_what_copies_an_example_of_the_prompt_is_told(trigger: str, effect: str, copied: bool) -> None:
+    examples = load_prompt("describe/feature.v1").examples
+    assert copies_example(trigger, effect, examples) == copied
 
 
 def test_all_methods_share_everything_but_the_last_turn() -> None:

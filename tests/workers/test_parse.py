@@ -71,6 +71,8 @@ def test_one_facet_is_enough() -> None:
         ({"trigger": "x" * 241}, "trigger: .*at most 240"),
         ({"effect": "[<data 0541ac6cfdb9>]"}, "copies the prompt's delimiter: <data"),
         ({"effect": "the end of a verb; the end of a verb; the end of a verb"}, "repeats itself"),
+        ({"trigger": "holds no word"}, "copies the prompt: holds no word"),
+        ({"effect": "answer again, with the JSON object only"}, "copies the prompt: answer again"),
         ({"trigger": 7}, "trigger: .*string"),
         ({"trigger": None}, "trigger: .*string"),
         ({"trigger": ["a"]}, "trigger: .*string"),
