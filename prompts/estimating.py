@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from prompts.describing import PART_OF_SEVERAL, asking_methods, kinds_of
 from prompts.evaluation import CONTEXTS_PER_CALL
 from prompts.loader import load_prompt
+from prompts.paper import paper_prompt
 from schema.graph import N_CONTROL_FEATURES
 from schema.records import Method, RunOptions, RunSpec
 
@@ -29,6 +30,13 @@ TOKENS_OF_A_VERDICT = 31
 TOKENS_OF_A_REPLY = 46  # a describer's
 MEAN_REVISIONS = 1.4  # the second is asked for where the first helped
 REPAIRS = 1.03  # calls that are made again because the reply was none
+
+TOKENS_IN_PAPER = {
+    "input": 5 * 33 * 4.4 + 60,
+    "vocabulary": 100 * TOKENS_PER_ENTRY,
+    "token_change": 36 * TOKENS_PER_ENTRY,
+}
+"""Five texts token by token, and again without zeros; lists of fixed length."""
 
 Role = Literal["describer", "writer", "judge"]
 
@@ -60,7 +68,7 @@ def _describing(spec: RunSpec, features: Features) -> Iterator[Expected]:
     described = features.selected + features.pool_only
     for method in spec.methods:
         if method in asking_methods():
-            size = _shared("describe/feature.v1") + _evidence(method, spec.options)
+            size = _describer_size(method, spec.options)
             yield Expected(f"describe {method}", "describer", described, size, TOKENS_OF_A_REPLY)
     if "refined" in spec.methods:
         size = _shared("describe/feature.v1") + _evidence("combined", spec.options) + 7 * TOKENS_PER_EXEMPLAR + 150
@@ -101,6 +109,13 @@ def _judging(spec: RunSpec, features: Features) -> Iterator[Expected]:
 def _survivors(spec: RunSpec) -> int:
     """Return how many descriptions of a feature are tested."""
     return min(len(spec.methods), spec.options.survivors or len(spec.methods))
+
+
+def _describer_size(method: Method, options: RunOptions) -> float:
+    if options.prompts == "own":
+        return _shared("describe/feature.v1") + _evidence(method, options)
+    id_, kinds = paper_prompt(method)
+    return _shared(id_) + sum(TOKENS_IN_PAPER[kind] + TOKENS_PER_QUOTATION for kind in kinds)
 
 
 def _shared(id_: str) -> float:

@@ -28,6 +28,11 @@ _PROMPTS: dict[Method, tuple[str, tuple[str, ...]]] = {
 }
 
 
+def paper_prompt(method: Method) -> tuple[str, tuple[str, ...]]:
+    """Return the prompt id of one of the paper's methods, and what it shows; KeyError for a method of ours."""
+    return _PROMPTS[method]
+
+
 def paper_messages_for(method: Method, evidence: Evidence, secret: bytes) -> Ask | NotApplicable:
     """Return the paper's prompt of a method for one feature, or why there is none.
 

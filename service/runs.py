@@ -114,6 +114,8 @@ def check_spec(spec: RunSpec, settings: Settings) -> None:
             raise InvalidInput(f"{role}={name!r}; this installation has the profiles {', '.join(known)}")
     for name, values in (("methods", spec.methods), ("evaluations", spec.evaluations)):
         _refuse_repeats(name, values)
+    if spec.options.prompts == "paper" and "refined" in spec.methods:
+        raise InvalidInput("methods=refined with options.prompts=paper; the paper's prompts know no revision")
     for name, targets in (("kl_targets", spec.options.kl_targets), ("judge_targets", spec.options.judge_targets)):
         wrong = [target for target in targets if not (math.isfinite(target) and target > 0)]
         if wrong or not targets:

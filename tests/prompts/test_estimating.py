@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from prompts.estimating import REPAIRS, Features, expected_calls
+from prompts.estimating import REPAIRS, Expected, Features, expected_calls
 from schema.presets import preset
 from schema.records import RunSpec
 
@@ -60,3 +60,13 @@ def test_a_prompt_that_shows_more_is_expected_to_be_longer(method: str) -> None:
 
     more = {"exemplars_in_prompt": 30, "tokens_in_prompt": 90, "n_steered_tokens": 60}
     assert size(**more) > 1.2 * size()
+
+
+def test_the_papers_prompts_are_expected_to_be_as_long_as_they_are() -> None:
+    sizes = {one.purpose: one.prompt_tokens for one in _expected(**preset("paper"))}
+    assert sizes["describe max_activating"] > 1000
+    assert sizes["describe combined"] > sizes["describe combined_vm"] > sizes["describe vocabulary"]
+
+
+def _expected(**changes: Any) -> list[Expected]:
+    return expected_calls(RunSpec.model_validate({"dictionary_id": uuid.uuid4(), **changes}), Features(1, 0))

@@ -349,3 +349,8 @@ def test_an_estimate_of_a_run_that_makes_no_sense_is_refused(api: Api, neurons: 
     api.problem(api.http.post("/v1/runs/estimate", json=body), 422, "InvalidInput")
     body = {"dictionary_id": str(neurons.id), "features": "99"}
     api.problem(api.http.post("/v1/runs/estimate", json=body), 422, "BadSelection")
+
+
+def test_a_revision_of_the_papers_descriptions_is_refused(api: Api, neurons: Dictionary) -> None:
+    body = {"dictionary_id": str(neurons.id), "methods": ["combined", "refined"], "options": {"prompts": "paper"}}
+    assert "know no revision" in api.problem(api.http.post("/v1/runs", json=body), 422, "InvalidInput")
