@@ -67,8 +67,8 @@ def expected_calls(spec: RunSpec, features: Features) -> list[Expected]:
 def _describing(spec: RunSpec, features: Features) -> Iterator[Expected]:
     described = features.selected + features.pool_only
     for method in spec.methods:
-        if method in asking_methods():
-            size = _describer_size(method, spec.options)
+        size = _describer_size(method, spec.options) if method in asking_methods() else None
+        if size is not None:
             yield Expected(f"describe {method}", "describer", described, size, TOKENS_OF_A_REPLY)
     if "refined" in spec.methods:
         size = _shared("describe/feature.v1") + _evidence("combined", spec.options) + 7 * TOKENS_PER_EXEMPLAR + 150
@@ -111,10 +111,14 @@ def _survivors(spec: RunSpec) -> int:
     return min(len(spec.methods), spec.options.survivors or len(spec.methods))
 
 
-def _describer_size(method: Method, options: RunOptions) -> float:
+def _describer_size(method: Method, options: RunOptions) -> float | None:
+    """Return the tokens of a describer's prompt, None where the paper has no such method."""
     if options.prompts == "own":
         return _shared("describe/feature.v1") + _evidence(method, options)
-    id_, kinds = paper_prompt(method)
+    asked = paper_prompt(method)
+    if asked is None:
+        return None
+    id_, kinds = asked
     return _shared(id_) + sum(TOKENS_IN_PAPER[kind] + TOKENS_PER_QUOTATION for kind in kinds)
 
 

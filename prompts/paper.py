@@ -28,9 +28,9 @@ _PROMPTS: dict[Method, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def paper_prompt(method: Method) -> tuple[str, tuple[str, ...]]:
-    """Return the prompt id of one of the paper's methods, and what it shows; KeyError for a method of ours."""
-    return _PROMPTS[method]
+def paper_prompt(method: Method) -> tuple[str, tuple[str, ...]] | None:
+    """Return the prompt id of one of the paper's methods, and what it shows; None for a method of ours."""
+    return _PROMPTS.get(method)
 
 
 def paper_messages_for(method: Method, evidence: Evidence, secret: bytes) -> Ask | NotApplicable:
