@@ -12,6 +12,7 @@ from prompts.quoting import quote
 from schema.records import (
     About,
     Calibration,
+    EvidenceKind,
     Method,
     RunOptions,
     SplitExemplars,
@@ -32,7 +33,7 @@ PART_OF_SEVERAL = 0.6
 
 _PROMPT = "describe/feature.v1"
 """One for all methods: what their calls share is then the same, and an endpoint reads it once."""
-_KINDS: dict[Method, tuple[str, ...]] = {
+_KINDS: dict[Method, tuple[EvidenceKind, ...]] = {
     "max_activating": ("exemplars",),
     "vocabulary": ("vocabulary",),
     "token_change": ("token_change",),
@@ -50,7 +51,7 @@ def asking_methods() -> tuple[Method, ...]:
     return tuple(_KINDS)
 
 
-def kinds_of(method: Method) -> tuple[str, ...]:
+def kinds_of(method: Method) -> tuple[EvidenceKind, ...]:
     """Return the kinds of evidence that a method shows an LLM."""
     return _KINDS[method]
 

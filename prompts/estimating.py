@@ -15,9 +15,8 @@ from prompts.paper import paper_prompt
 from schema.graph import N_CONTROL_FEATURES
 from schema.records import Method, RunOptions, RunSpec
 
-CHARACTERS_PER_TOKEN = (
-    3.3  # of our prompts, by SmolLM2's tokenizer: lists and quotation marks make it less than of prose
-)
+CHARACTERS_PER_TOKEN = 3.3
+"""Of our prompts, by SmolLM2's tokenizer: lists and quotation marks make it less than of prose."""
 TOKENS_PER_TURN = 5  # what a chat template adds
 TOKENS_PER_QUOTATION = 18
 TOKENS_PER_EXEMPLAR = 40

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from prompts import Prompt, load_prompt, prompt_ids
 from prompts.composing import NotApplicable
 from prompts.describing import asking_methods, messages_for
+from prompts.estimating import CHARACTERS_PER_TOKEN
 from prompts.evidence import Evidence
 from schema.records import Feature, Method, RunOptions, Status
 from schema.store import dictionaries, runs
@@ -18,8 +19,6 @@ from service.deps import Held, Index, Tenant, check_index
 from service.features import read_feature
 
 router = APIRouter(prefix="/v1", tags=["prompts"], responses=examples.PROBLEMS)
-CHARACTERS_PER_TOKEN = 3.2
-"""Of our prompts, by SmolLM2's tokenizer: lists of tokens and quotation marks make it less than of prose."""
 
 
 @router.get("/prompts", responses=examples.ok({"items": [examples.PROMPT_FILE]}))

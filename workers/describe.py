@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from prompts import Ask
 from prompts.composing import Composition, NotApplicable, concatenate, copies_example
-from prompts.describing import messages_for
+from prompts.describing import asking_methods, kinds_of, messages_for
 from prompts.evidence import Evidence
 from schema.profiles import LLMProfile, profile
 from schema.recipes import digest
@@ -34,15 +34,6 @@ from workers.parse import DescriptionReply, SummaryReply, shortened
 
 _VERSION = 2
 _ALL_BUT_TEXTS: tuple[EvidenceKind, ...] = ("exemplars", "vocabulary", "token_change")
-_EVIDENCE_OF: dict[Method, tuple[EvidenceKind, ...]] = {
-    "max_activating": ("exemplars",),
-    "vocabulary": ("vocabulary",),
-    "token_change": ("token_change",),
-    "steered_texts": ("steered_texts",),
-    "combined_vm": ("exemplars", "vocabulary"),
-    "combined_tm": ("exemplars", "token_change"),
-    "combined_vt": ("vocabulary", "token_change"),
-}
 TEMPERATURE = 0.0
 _PARTS = (0.5, 0.25)  # of the evidence, where the context of the LLM is too small for all of it
 FREQUENCY_PENALTY = 0.5  # small models otherwise go round in circles at temperature 0
@@ -263,7 +254,9 @@ def _ingredients(desk: Desk, feature: int, method: Method) -> dict[str, object]:
         "method": method,
         "feature": feature,
         "seed": desk.block.brief.spec.seed,
-        "evidence": [_recipe(desk.block, kind) for kind in _EVIDENCE_OF.get(method, _ALL_BUT_TEXTS)],
+        "evidence": [
+            _recipe(desk.block, kind) for kind in (kinds_of(method) if method in asking_methods() else _ALL_BUT_TEXTS)
+        ],
         "parts": sorted(desk.block.brief.spec.methods) if method == "concat" else None,
         "llm": desk.llm.model if desk.llm and method == "concat" else None,
     }

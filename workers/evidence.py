@@ -41,7 +41,7 @@ from workers.sources import corpus_path
 from workers.subject import Batch, Subject
 
 _FORWARDS_AT_ONCE = 4  # between updates of the exemplars: larger updates cost less a token, and more memory
-_RECORDS_AT_ONCE = 128  # the contexts that they are the first to refer to are packed in some 10 s at most
+_RECORDS_AT_ONCE = 128  # the contexts that they are the first to refer to are packed in some 20 s at most
 _NO_LIMIT = 2**62  # bytes of what workers write themselves
 _N_NEIGHBOURS = 5  # whose firing makes a silent context a hard negative
 
