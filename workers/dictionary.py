@@ -84,7 +84,8 @@ class LoadedDictionary:
     def encode_chunks(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield (first feature, activations (…, n)) of all features in order, of read-site values x (…, width).
 
-        Never holds more than a chunk of features, and of a topk encoder the largest of each token.
+        Never holds more than a chunk of features, and of a topk encoder the largest of each token. The next chunk may
+        overwrite this one.
         """
         if self.kind == "topk":
             yield from self._top_chunks(x)
@@ -97,10 +98,12 @@ class LoadedDictionary:
         z = torch.split(self._normalised(x).flatten(0, -2), n_tokens)
         parts = [self._top(self._pre_activations(tokens, slice(None))) for tokens in z]
         values, indices = (torch.cat(tensors).view(*x.shape[:-1], -1) for tensors in zip(*parts, strict=True))
-        for low in range(0, self.n_features, FEATURES_AT_ONCE):
-            n = min(FEATURES_AT_ONCE, self.n_features - low)
+        at_once = min(FEATURES_AT_ONCE, self.n_features)
+        memory = torch.empty(x.shape[:-1].numel() * at_once, device=x.device)
+        for low in range(0, self.n_features, at_once):
+            n = min(at_once, self.n_features - low)
             inside = (indices >= low) & (indices < low + n)
-            chunk = torch.zeros(*x.shape[:-1], n, device=x.device)
+            chunk = memory[: x.shape[:-1].numel() * n].view(*x.shape[:-1], n).zero_()
             yield low, chunk.scatter_add_(-1, (indices - low).clamp(0, n - 1), values * inside)
 
     def encode_rows(self, x: Tensor, features: Tensor) -> Tensor:
@@ -133,21 +136,21 @@ class LoadedDictionary:
         return z - self._tensors["b_dec"] if encoder.subtract_b_dec else z
 
     def _pre_activations(self, z: Tensor, features: Chosen) -> Tensor:
-        pre = z @ self._encoder_rows(features).T + self._pre_bias(features)
+        pre = torch.nn.functional.linear(z, self._encoder_rows(features), self._pre_bias(features))
         if self.spec.encoder.rescale_acts_by_decoder_norm:
-            pre = pre * self._decoder_norms(features)
+            pre *= self._decoder_norms(features)
         return pre
 
     def _activate(self, pre: Tensor, features: Chosen) -> Tensor:
-        """Return activations of pre-activations (…, n) by a rule that looks at one feature at a time."""
+        """Return activations of pre-activations (…, n) by a rule that looks at one feature at a time; may overwrite."""
         if self.kind == "gated":
             # SAELens' gated SAE: the same rows, scaled by exp(r_mag), give the magnitude of what the gate lets pass.
             projection = pre - self._of("b_gate", features)
             magnitude = projection * self._of("r_mag", features).exp() + self._of("b_mag", features)
             return torch.relu(magnitude) * (pre > 0)
         if self.kind in ("jumprelu", "batchtopk"):
-            return torch.relu(pre) * (pre > self._of("threshold", features))
-        return torch.relu(pre)
+            pre.masked_fill_(pre <= self._of("threshold", features), 0.0)
+        return pre.relu_()
 
     def _top_k(self, pre: Tensor) -> Tensor:
         top = self._top(pre)

@@ -208,6 +208,7 @@ class ExemplarAccumulator:
             chunk = self._chunk(low, activations, batch)
             fires[:, low:high], positions[:, low:high] = chunk.fires, chunk.position
             self._add_chunk(chunk, seen)
+            del chunk, activations  # before the next ones are made
         if high != self.n_features:
             raise ShapeMismatch(f"activations of {high} features; the dictionary has {self.n_features}")
         for low in range(0, self.n_features, _FEATURES_AT_ONCE):
