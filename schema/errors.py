@@ -8,7 +8,8 @@
     │   ├── NotFinite           a weight is NaN or infinite
     │   ├── BadWeights          not a readable safetensors file (truncated, a pickle, …)
     │   ├── BadCorpus           empty, unreadable or outside the operator's folder
-    │   └── BadSelection        a feature index or selection that the dictionary does not have
+    │   ├── BadSelection        a feature index or selection that the dictionary does not have
+    │   └── BadSchedule         a cron line or a time zone that can't be used
     ├── NotFound                no such row, or not this tenant's (HTTP 404)
     ├── Conflict                the same key with another body, or a state that forbids it (HTTP 409)
     ├── TooLarge                over a size limit (HTTP 413)
@@ -19,6 +20,8 @@
     ├── StorageFull             the disk is full
     ├── OutOfMemory             not even one row of a batch fits on the device
     ├── StackError              the embedded stack can't start: busy port, folder in use
+    ├── NewerSchema             the database is of a later Glossarium: this process must stop (exit code 78)
+    ├── BadBackup               a file is no whole backup, or of a later Glossarium
     ├── LeaseLost               another worker owns the job now; nothing may be written
     ├── JobStopped              the run was paused or cancelled while its job ran
     └── BadReply                an LLM's reply does not have the asked form; becomes a status, never a label
@@ -64,6 +67,10 @@ class BadSelection(InvalidInput):
     """The dictionary does not have the selected features."""
 
 
+class BadSchedule(InvalidInput):
+    """The cron line is not understood or never fires, or the time zone is not known."""
+
+
 class NotFound(GlossariumError):
     """No such row for this tenant."""
 
@@ -106,6 +113,14 @@ class OutOfMemory(GlossariumError):
 
 class StackError(GlossariumError):
     """The embedded stack can't start."""
+
+
+class NewerSchema(GlossariumError):
+    """A later Glossarium has changed the database; this one would read and write it wrongly."""
+
+
+class BadBackup(GlossariumError):
+    """The file is no whole backup that this Glossarium can restore."""
 
 
 class LeaseLost(GlossariumError):
