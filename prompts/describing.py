@@ -31,7 +31,7 @@ FEWEST_EXEMPLARS = 3
 PART_OF_SEVERAL = 0.6
 
 
-_PROMPT = "describe/feature.v1"
+PROMPT = "describe/feature.v1"
 """One for all methods: what their calls share is then the same, and an endpoint reads it once."""
 _KINDS: dict[Method, tuple[EvidenceKind, ...]] = {
     "max_activating": ("exemplars",),
@@ -71,7 +71,7 @@ def messages_for(method: Method, evidence: Evidence, options: RunOptions, secret
     if len(missing) == len(sections):
         return missing[0]
     values = {kind: quote(lines, secret) for kind, lines in sections.items() if not isinstance(lines, NotApplicable)}
-    prompt = load_prompt(_PROMPT)
+    prompt = load_prompt(PROMPT)
     return Ask(prompt, prompt.messages(**values))
 
 

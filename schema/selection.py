@@ -37,6 +37,14 @@ def parse_selection(text: str, n_features: int) -> Selection:
     return Selection("listed", _listed(stripped, n_features))
 
 
+def as_text(indices: Sequence[int]) -> str:
+    """Return indices as a selection, in as few ranges as there are: `0-9,12`."""
+    ordered = sorted(set(indices))
+    runs = (list(run) for _, run in itertools.groupby(enumerate(ordered), lambda pair: pair[1] - pair[0]))
+    ends = ((run[0][1], run[-1][1]) for run in runs)
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ends)
+
+
 def draw(n_features: int, seed: int) -> Iterator[int]:
     """Yield every feature once in a seeded order; a shorter draw is a prefix of a longer one."""
     generator = random.Random(seed)

@@ -1,4 +1,4 @@
-"""Corpora over HTTP: upload, list, look at; and what a run may name as its corpus."""
+"""Corpora over HTTP: upload, list, look at."""
 
 import codecs
 import gzip
@@ -12,7 +12,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from schema import corpora as places
 from schema.errors import BadCorpus
 from schema.records import Corpus
 from schema.store import corpora
@@ -20,7 +19,7 @@ from schema.store.database import Connection
 from schema.wire import CorpusPage, PageQuery
 from service import examples, uploads
 from service.cursors import NEWEST, Pager
-from service.deps import Held, Repeatable, Services, Tenant
+from service.deps import Held, Repeatable, Tenant
 
 router = APIRouter(prefix="/v1/corpora", tags=["corpora"], responses=examples.PROBLEMS)
 
@@ -81,24 +80,6 @@ def list_corpora(query: Annotated[PageQuery, Query()], held: Held, tenant_id: Te
 def get_corpus(corpus_id: UUID, held: Held, tenant_id: Tenant) -> Corpus:
     """Look at a corpus."""
     return held.database.run(lambda connection: corpora.get(connection, tenant_id, corpus_id))
-
-
-def n_bytes_of(connection: Connection, tenant_id: int, name: str, held: Services) -> int:
-    """Return the size of the corpus that a run names: bundled, an uploaded one's id, or operator:NAME.
-
-    Raises: BadCorpus if the name is none of these; NotFound if this tenant has no such corpus.
-    """
-    if name == places.BUNDLED:
-        return places.bundled_bytes()
-    if name.startswith(places.OPERATOR):
-        path = places.operator_path(name.removeprefix(places.OPERATOR), held.settings.corpora_dir)
-        return places.size_of(path)
-    try:
-        id_ = UUID(name)
-    except ValueError as exc:
-        forms = "bundled, the id of an uploaded corpus, or operator:NAME"
-        raise BadCorpus(f"corpus={name[:80]!r}; must be {forms}") from exc
-    return corpora.get(connection, tenant_id, id_).n_bytes
 
 
 def check_corpus(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Body, Query, Response
@@ -13,12 +13,20 @@ from schema.records import Run, RunSpec
 from schema.reports import RunReport
 from schema.selection import parse_selection
 from schema.settings import Settings
-from schema.store import dictionaries, reports, runs
+from schema.store import corpora, dictionaries, reports, runs
 from schema.store.database import Connection
 from schema.wire import LabelPage, LabelQuery, PageQuery, RunPage, RunQuery
-from service import corpora, examples, labels
+from service import examples, labels
 from service.cursors import NEWEST, Pager
 from service.deps import Held, Repeatable, Services, Tenant
+
+
+class Sizes(NamedTuple):
+    """How much a run is about."""
+
+    n_features: int | None
+    n_shards: int
+
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], responses=examples.PROBLEMS)
 
@@ -132,21 +140,23 @@ def _refuse_repeats(name: str, values: Sequence[str]) -> None:
         raise InvalidInput(f"{name}={list(values)} names {', '.join(repeated)} more than once; name each once")
 
 
-def _submit(connection: Connection, tenant_id: int, id_: UUID, spec: RunSpec, held: Services) -> runs.Submitted:
+def sizes_of(connection: Connection, tenant_id: int, spec: RunSpec, held: Services) -> Sizes:
+    """Return how many features and shards a run has; only the corpus tells which features fire (None).
+
+    Raises: NotFound, Conflict, BadSelection or BadCorpus if its dictionary, selection or corpus can't be used.
+    """
     dictionary = dictionaries.get(connection, tenant_id, spec.dictionary_id)
     if dictionary.state != "ready":
         what = dictionary.error or "PUT its weights first"
         raise Conflict(f"dictionary {dictionary.id} is {dictionary.state} and not ready; {what}")
-    selection = parse_selection(spec.features, dictionary.spec.n_features)
-    n_bytes = corpora.n_bytes_of(connection, tenant_id, spec.corpus, held)
-    return runs.submit(
-        connection,
-        tenant_id,
-        id_,
-        spec,
-        n_features=None if selection.indices is None else len(selection.indices),
-        n_shards=graph.shards_of(n_bytes),
-    )
+    indices = parse_selection(spec.features, dictionary.spec.n_features).indices
+    n_bytes = corpora.n_bytes_of(connection, tenant_id, spec.corpus, corpora_dir=held.settings.corpora_dir)
+    return Sizes(None if indices is None else len(indices), graph.shards_of(n_bytes))
+
+
+def _submit(connection: Connection, tenant_id: int, id_: UUID, spec: RunSpec, held: Services) -> runs.Submitted:
+    n_features, n_shards = sizes_of(connection, tenant_id, spec, held)
+    return runs.submit(connection, tenant_id, id_, spec, n_features=n_features, n_shards=n_shards)
 
 
 def _change(

@@ -21,6 +21,7 @@ from schema.records import (
     TokenChange,
     VocabularyProjection,
 )
+from schema.schedules import RETRIED
 from schema.store import descriptions, evidence
 from workers import recipes
 from workers.cache import StoredCompletions
@@ -32,7 +33,7 @@ from workers.llm import Completion, complete
 from workers.methods.lexical import lexical_description
 from workers.parse import DescriptionReply, SummaryReply, shortened
 
-_VERSION = 2
+VERSION = 2
 _ALL_BUT_TEXTS: tuple[EvidenceKind, ...] = ("exemplars", "vocabulary", "token_change")
 TEMPERATURE = 0.0
 _PARTS = (0.5, 0.25)  # of the evidence, where the context of the LLM is too small for all of it
@@ -152,7 +153,7 @@ def _asked(desk: Desk, feature: int, method: Method) -> Description:
         | {"shown": (options.exemplars_in_prompt, options.tokens_in_prompt), "length": options.reply_length}
     )
     found = _find(desk, feature, recipe)
-    if found is not None and found.status not in (Status.UNPARSED, Status.FAILED):
+    if found is not None and found.status not in RETRIED:
         return found
     told = _ask_what_fits(desk, desk.llm, feature, method, ask)
     shown = {} if told.part == 1.0 else {"part_of_evidence": told.part}
@@ -250,7 +251,7 @@ def _ingredients(desk: Desk, feature: int, method: Method) -> dict[str, object]:
     """Return what every description is made from; the LLM's part is added where there is one."""
     return {
         "kind": "description",
-        "version": _VERSION,
+        "version": VERSION,
         "method": method,
         "feature": feature,
         "seed": desk.block.brief.spec.seed,

@@ -6,10 +6,11 @@ from typing import Any
 from schema.recipes import digest
 from schema.records import Description, Label, Score, Status
 from schema.stages import Stage
-from schema.store import descriptions, jobs, labels, scores
+from schema.store import descriptions, jobs, labels, runs, scores
 from schema.store.database import Connection
 from workers.desk import Block, read_block
 from workers.engine import Context, Outcome
+from workers.ingredients import ingredients
 from workers.score_recipe import score_recipe
 
 _NOT_JUDGED = "its judge's job failed"
@@ -27,7 +28,13 @@ def publish_block(context: Context) -> Outcome:
     by_llm = {score.description_id: score for score in tested if score.kind == "output_llm"}
     made = [_label(feature, choices.get(str(feature)), winners, by_llm) for feature in block.selected]
     context.progress.advance(len(made))
-    return Outcome(lambda connection: _publish(connection, block, made, recipe))
+    made_from = ingredients(block.brief, block.corpus, context.settings)
+
+    def write(connection: Connection) -> None:
+        _publish(connection, block, made, recipe)
+        runs.put_ingredients(connection, block.brief.run_id, made_from)
+
+    return Outcome(write)
 
 
 def _label(

@@ -27,7 +27,7 @@ MAX_ROUNDS = 2
 N_MISSED = 3
 N_FALSE_ALARMS = 2
 N_CONTRADICTING = 2
-_VERSION = 1
+VERSION = 1
 
 
 def refine(
@@ -115,7 +115,7 @@ def _description(
         recipe=digest(
             {
                 "kind": "description",
-                "version": _VERSION,
+                "version": VERSION,
                 "method": "refined",
                 "of": before.recipe,
                 "messages": ask.messages,

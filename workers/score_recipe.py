@@ -6,7 +6,7 @@ from schema.settings import Settings
 from workers import recipes
 from workers.desk import Block
 
-_VERSION = 3
+VERSION = 3
 
 
 def score_recipe(block: Block, settings: Settings) -> str:
@@ -15,7 +15,7 @@ def score_recipe(block: Block, settings: Settings) -> str:
     return digest(
         {
             "kind": "scores",
-            "version": _VERSION,
+            "version": VERSION,
             "dictionary": block.brief.dictionary.digest,
             "exemplars": recipes.evidence("exemplars", block.brief, block.corpus),
             "texts": recipes.evidence("steered_texts", block.brief, block.corpus),

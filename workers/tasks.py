@@ -23,6 +23,7 @@ from schema.store import database, jobs
 from schema.store.database import Connection
 from workers.app import app
 from workers.engine import Engine
+from workers.refresh import refresh
 
 _log = structlog.get_logger()
 _CONNECTIONS = 12
@@ -55,14 +56,14 @@ def work(queue: Queue) -> None:
 
 @app.task(name="workers.sweep")
 def sweep() -> None:
-    """Return expired leases to ready and ring for every queue that has ready jobs."""
+    """Return expired leases to ready, see to schedules, and ring for every queue that has ready jobs."""
     try:
         with database.lend(connections()) as connection:
             queues = jobs.sweep(connection)
     except GlossariumError as exc:
         _log.warning("sweep failed", error=str(exc))
         return
-    ring(queues)
+    ring(sorted({*queues, *_refresh()}))
 
 
 def ring(queues: list[Queue]) -> bool:
@@ -89,10 +90,20 @@ def _watch(queue: Queue) -> None:
         try:
             with database.lend(connections()) as connection:
                 queues = jobs.sweep(connection)
+            ring(_refresh())
             if queue in queues:
                 _work_unrung(queue)
         except GlossariumError as exc:
             _log.warning("watch failed", queue=queue, error=str(exc))
+
+
+def _refresh() -> list[Queue]:
+    """See to schedules, and return the queues that have new work; what goes wrong here must not keep from sweeping."""
+    try:
+        return refresh(connections(), load_settings())
+    except GlossariumError as exc:
+        _log.warning("schedules not seen to", error=str(exc))
+        return []
 
 
 def _work_unrung(queue: Queue) -> None:

@@ -17,7 +17,7 @@ from workers.llm import complete
 from workers.parse import sentences_reply, shortened
 from workers.similar import write_similar
 
-_VERSION = 1
+VERSION = 1
 TEMPERATURE = 0.8  # ten sentences at temperature 0 tend to be one sentence
 FREQUENCY_PENALTY = 0.8  # and a small model's still tend to; a repeated one is refused
 
@@ -53,7 +53,7 @@ def sentences_recipe(block: Block, llm: LLMProfile) -> str:
     return digest(
         {
             "kind": "sentences",
-            "version": _VERSION,
+            "version": VERSION,
             "prompt": load_prompt("write/sentences.v1").sha256,
             **llm.recipe,
             "n": options.n_sentences,

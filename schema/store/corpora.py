@@ -1,11 +1,13 @@
 """Uploaded corpora: rows that name blobs."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from schema import corpora as places
 from schema.blobs import BlobRef
-from schema.errors import NotFound
+from schema.errors import BadCorpus, NotFound
 from schema.records import Corpus
 from schema.store.database import Connection
 from schema.store.queries import load_queries
@@ -45,6 +47,23 @@ def page(
     before, after_id = after or (None, None)
     rows = _queries.page(connection, tenant_id=tenant_id, before=before, after_id=after_id, most=limit)
     return [_corpus(row) for row in rows]
+
+
+def n_bytes_of(connection: Connection, tenant_id: int, name: str, *, corpora_dir: Path | None) -> int:
+    """Return the size of the corpus that a run names: bundled, an uploaded one's id, or operator:NAME.
+
+    Raises: BadCorpus if the name is none of these; NotFound if this tenant has no such corpus.
+    """
+    if name == places.BUNDLED:
+        return places.bundled_bytes()
+    if name.startswith(places.OPERATOR):
+        return places.size_of(places.operator_path(name.removeprefix(places.OPERATOR), corpora_dir))
+    try:
+        id_ = UUID(name)
+    except ValueError as exc:
+        forms = "bundled, the id of an uploaded corpus, or operator:NAME"
+        raise BadCorpus(f"corpus={name[:80]!r}; must be {forms}") from exc
+    return get(connection, tenant_id, id_).n_bytes
 
 
 def _corpus(row: tuple[Any, ...]) -> Corpus:

@@ -1,5 +1,6 @@
 """Runs: what users asked for, in which state it is, and how far it got."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -104,6 +105,11 @@ _FORBIDDEN = {
 def set_n_features(connection: Connection, id_: UUID, n_features: int) -> None:
     """Record how many features a run selected."""
     _queries.set_n_features(connection, id=id_, n_features=n_features)
+
+
+def put_ingredients(connection: Connection, id_: UUID, ingredients: Mapping[str, str]) -> None:
+    """Record what the labels of a run are made from, by part; the first to say so is believed."""
+    _queries.put_ingredients(connection, id=id_, ingredients=as_json(dict(ingredients)))
 
 
 def progress(connection: Connection, id_: UUID) -> tuple[StageProgress, ...]:

@@ -36,6 +36,9 @@ RETURNING id, dictionary_id, spec, state, note, created_at, started_at, finished
 -- name: set_n_features!
 UPDATE run SET n_features = :n_features WHERE id = :id;
 
+-- name: put_ingredients!
+UPDATE run SET ingredients = :ingredients WHERE id = :id AND ingredients IS NULL;
+
 -- name: progress
 SELECT stage, count(*), count(*) FILTER (WHERE state = 'done'), sum(units),
        sum(CASE state WHEN 'done' THEN units WHEN 'leased' THEN least(progress, units) ELSE 0 END), count(*) FILTER (WHERE state = 'dead'),
