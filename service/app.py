@@ -10,7 +10,7 @@ from schema.blobs import open_blobs
 from schema.release import release
 from schema.settings import Settings, load_settings
 from schema.store.database import open_pool
-from service import corpora, dictionaries, docs, errors, estimates, features, health, labels, prompts, runs
+from service import corpora, dictionaries, docs, errors, estimates, features, health, labels, prompts, runs, schedules
 from service.deps import Database, Services
 from service.queue import open_doorbell
 
@@ -47,6 +47,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     errors.install(app)
     docs.install(app)
-    for room in (dictionaries, corpora, estimates, runs, features, labels, prompts, health):
+    for room in (dictionaries, corpora, estimates, runs, schedules, features, labels, prompts, health):
         app.include_router(room.router)
     return app

@@ -20,7 +20,7 @@ from schema.records import Corpus, Dictionary, DictionarySpec, Encoder, Record, 
 from schema.settings import Settings, load_settings
 from schema.store import database
 from schema.subjects import BUNDLED, Site, subject_facts, width
-from service import findings, progress, render
+from service import cli_schedules, findings, progress, render
 from service.client import Client
 from service.folder import DataFolder
 from service.servers import Ports
@@ -452,6 +452,9 @@ def _uuid(text: str) -> UUID | None:
 def _failed(message: str, code: int) -> typer.Exit:
     err.print(f"[red]error:[/red] {render.printable(message)}", highlight=False, soft_wrap=True)
     return typer.Exit(code)
+
+
+app.add_typer(cli_schedules.app, name="schedule")
 
 
 if __name__ == "__main__":

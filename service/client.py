@@ -27,6 +27,17 @@ from schema.records import (
     RunSpec,
 )
 from schema.reports import RunReport
+from schema.schedules import (
+    Change,
+    DiffPage,
+    FeatureDiff,
+    Refresh,
+    RefreshPage,
+    Schedule,
+    SchedulePage,
+    SchedulePatch,
+    ScheduleSpec,
+)
 from schema.wire import (
     CorpusPage,
     DictionaryPage,
@@ -151,6 +162,48 @@ class Client:
     def resume(self, run_id: UUID) -> Run:
         """Let a paused run go on."""
         return self._post(f"/v1/runs/{run_id}/resume", Run)
+
+    # Schedules
+
+    def create_schedule(self, spec: ScheduleSpec, idempotency_key: str | None = None) -> Schedule:
+        """Have labels kept fresh."""
+        return self._post("/v1/schedules", Schedule, spec, idempotency_key)
+
+    def schedules(self) -> Iterator[Schedule]:
+        """Yield schedules, newest first."""
+        for page in self._pages("/v1/schedules", SchedulePage, {}):
+            yield from page.items
+
+    def schedule(self, schedule_id: UUID) -> Schedule:
+        """Return a schedule."""
+        return self._get(f"/v1/schedules/{schedule_id}", Schedule)
+
+    def change_schedule(self, schedule_id: UUID, patch: SchedulePatch) -> Schedule:
+        """Change what is given of a schedule; `paused` pauses or resumes it."""
+        content = patch.model_dump_json(exclude_unset=True)
+        headers = {"Content-Type": "application/json"}
+        return self._parse(
+            self._send("PATCH", f"/v1/schedules/{schedule_id}", headers=headers, content=content), Schedule
+        )
+
+    def delete_schedule(self, schedule_id: UUID) -> None:
+        """Delete a schedule with its refreshes and diffs; runs and labels stay."""
+        self._send("DELETE", f"/v1/schedules/{schedule_id}")
+
+    def refreshes(self, schedule_id: UUID) -> Iterator[Refresh]:
+        """Yield what the slots of a schedule led to, the latest first."""
+        for page in self._pages(f"/v1/schedules/{schedule_id}/refreshes", RefreshPage, {}):
+            yield from page.items
+
+    def refresh(self, schedule_id: UUID, refresh_id: UUID) -> Refresh:
+        """Return what a slot led to."""
+        return self._get(f"/v1/schedules/{schedule_id}/refreshes/{refresh_id}", Refresh)
+
+    def diff(self, schedule_id: UUID, refresh_id: UUID, change: Sequence[Change] = ()) -> Iterator[FeatureDiff]:
+        """Yield what a refresh did to labels, by feature; those that stayed the same only if asked for."""
+        path = f"/v1/schedules/{schedule_id}/refreshes/{refresh_id}/diff"
+        for page in self._pages(path, DiffPage, {"change": change or None}):
+            yield from page.items
 
     # Features and labels
 

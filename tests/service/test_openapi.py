@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from schema import wire
 from schema.records import Corpus, Dictionary, DictionarySpec, Feature, FeatureSummary, Label, Run, RunSpec
 from schema.reports import RunReport
+from schema.schedules import DiffPage, Refresh, Schedule, SchedulePatch, ScheduleSpec
 from service import docs, examples
 from service.app import create_app
 from tests.service.conftest import Api
@@ -33,6 +34,11 @@ OPERATIONS = [
         (Run, examples.PAUSED_RUN),
         (Run, examples.CANCELLED_RUN),
         (RunReport, examples.RUN_REPORT),
+        *((ScheduleSpec, example["value"]) for example in examples.SCHEDULE_SPECS.values()),
+        *((SchedulePatch, example["value"]) for example in examples.SCHEDULE_PATCHES.values()),
+        (Schedule, examples.SCHEDULE),
+        (Refresh, examples.REFRESH),
+        (DiffPage, examples.DIFF),
         (Label, examples.LABEL),
         (FeatureSummary, examples.FEATURE_SUMMARY),
         (Feature, examples.FEATURE),
@@ -75,6 +81,14 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "post /v1/runs/{run_id}/cancel",
         "post /v1/runs/{run_id}/pause",
         "post /v1/runs/{run_id}/resume",
+        "post /v1/schedules",
+        "get /v1/schedules",
+        "get /v1/schedules/{schedule_id}",
+        "patch /v1/schedules/{schedule_id}",
+        "delete /v1/schedules/{schedule_id}",
+        "get /v1/schedules/{schedule_id}/refreshes",
+        "get /v1/schedules/{schedule_id}/refreshes/{refresh_id}",
+        "get /v1/schedules/{schedule_id}/refreshes/{refresh_id}/diff",
         "get /health",
         "get /ready",
     }

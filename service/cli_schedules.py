@@ -1,0 +1,202 @@
+"""`glossarium schedule …`: have labels kept fresh, and see what each night changed."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+from uuid import UUID
+
+import typer
+from pydantic import TypeAdapter
+from rich.console import Console
+
+from schema.errors import InvalidInput, NotFound
+from schema.records import Record
+from schema.schedules import Change, Policy, Refresh, Schedule, SchedulePatch, ScheduleSpec
+from service import diffs
+from service.client import Client
+
+app = typer.Typer(no_args_is_help=True, help="Keep labels fresh: every night a run about what is stale.")
+out = Console()
+_CHANGES = TypeAdapter[tuple[Change, ...]](tuple[Change, ...])
+
+Data = Annotated[Path | None, typer.Option(help="The stack's data folder.", envvar="GLOSSARIUM_DATA_DIR")]
+Api = Annotated[str | None, typer.Option(help="The API's URL.", envvar="GLOSSARIUM_API_URL")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Name = Annotated[str, typer.Argument(help="A schedule's id, the beginning of it, or its name.")]
+Cron = Annotated[str, typer.Option(help="minute hour day month weekday")]
+Zone = Annotated[str, typer.Option("--time-zone", help="Such as Europe/Paris.")]
+
+
+@app.command()
+def add(
+    run: Annotated[str, typer.Argument(help="The run whose labels are to be kept fresh: its id, or the beginning.")],
+    name: str = "nightly",
+    cron: Cron = "0 3 * * *",
+    time_zone: Zone = "UTC",
+    features: Annotated[str | None, typer.Option(help="Others than the run's: all, alive, 0-9,12 …")] = None,
+    unlabelled: Annotated[bool, typer.Option(help="Features without a label.")] = True,
+    failed: Annotated[bool, typer.Option(help="Labels that are unparsed, refused or failed.")] = True,
+    changed: Annotated[
+        bool, typer.Option(help="Labels that would be made from other evidence, prompts, models or options now.")
+    ] = True,
+    input_lift_below: Annotated[float | None, typer.Option(help="With --no-changed: of those, the low ones.")] = None,
+    output_lift_below: Annotated[float | None, typer.Option(help="With --no-changed: of those, the low ones.")] = None,
+    older_than: Annotated[float | None, typer.Option(help="With --no-changed: of those, the old ones; days.")] = None,
+    tries: Annotated[int, typer.Option(help="For a feature that stays stale although nothing changes.")] = 3,
+    max_features: Annotated[int | None, typer.Option(min=1, help="Of one refresh.")] = None,
+    data: Data = None,
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """Keep the labels of a run fresh, made as that run made them."""
+    policy = Policy(
+        unlabelled=unlabelled,
+        failed=failed,
+        changed=changed,
+        input_lift_below=input_lift_below,
+        output_lift_below=output_lift_below,
+        older_than_days=older_than,
+        tries=tries,
+    )
+    with _client(data, api) as client:
+        like = _named(run, client.run, client.runs(), lambda found: str(found.id), "run").spec
+        spec = ScheduleSpec(
+            name=name,
+            run=like if features is None else like.model_copy(update={"features": features}),
+            cron=cron,
+            time_zone=time_zone,
+            policy=policy,
+            max_features=max_features,
+        )
+        _show(client.create_schedule(spec), as_json)
+
+
+@app.command("list")
+def list_(data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
+    """List schedules, newest first."""
+    with _client(data, api) as client:
+        found = list(client.schedules())
+    _print_json(found) if as_json else out.print(diffs.schedules_table(found))
+
+
+@app.command()
+def show(
+    schedule: Name,
+    limit: Annotated[int, typer.Option(min=1, help="Slots to show.")] = 14,
+    data: Data = None,
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a schedule and what its last slots led to; with --json the slots."""
+    with _client(data, api) as client:
+        found = _find(client, schedule)
+        slots = [slot for _, slot in zip(range(limit), client.refreshes(found.id), strict=False)]
+    if as_json:
+        _print_json(slots)
+        return
+    _show(found, as_json)
+    out.print(diffs.refreshes_table(slots, found.spec.time_zone))
+
+
+@app.command()
+def diff(
+    schedule: Name,
+    refresh: Annotated[str | None, typer.Argument(help="Of which slot; the last that had a run by default.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option(help="changed, new, lost, rescored, edited, same; may be given again")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Features to show.")] = 50,
+    data: Data = None,
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a refresh changed: labels old and new, with their scores."""
+    wanted = _CHANGES.validate_python(change or ())
+    with _client(data, api) as client:
+        found = _find(client, schedule)
+        slot = _find_refresh(client, found, refresh)
+        items = [item for _, item in zip(range(limit), client.diff(found.id, slot.id, wanted), strict=False)]
+    _print_json(items) if as_json else out.print(diffs.diff(slot, items, found.spec.time_zone))
+
+
+@app.command()
+def pause(schedule: Name, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
+    """Let a schedule rest; a run that it has begun goes on."""
+    _patch(schedule, SchedulePatch(paused=True), data, api, as_json)
+
+
+@app.command()
+def resume(schedule: Name, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
+    """Let a schedule go on, from its next slot."""
+    _patch(schedule, SchedulePatch(paused=False), data, api, as_json)
+
+
+@app.command()
+def remove(schedule: Name, data: Data = None, api: Api = None) -> None:
+    """Delete a schedule with its diffs; runs and labels stay."""
+    with _client(data, api) as client:
+        found = _find(client, schedule)
+        client.delete_schedule(found.id)
+    out.print(f"schedule {found.id} removed", markup=False, highlight=False)
+
+
+def _patch(schedule: str, patch: SchedulePatch, data: Path | None, api: str | None, as_json: bool) -> None:
+    with _client(data, api) as client:
+        _show(client.change_schedule(_find(client, schedule).id, patch), as_json)
+
+
+def _client(data: Path | None, api: str | None) -> Client:
+    from service.cli import find_api  # not above: that module takes in these commands
+
+    return Client(find_api(data, api))
+
+
+N = TypeVar("N")
+
+
+def _named(
+    name: str, by_id: Callable[[UUID], N], known: Iterable[N], id_of: Callable[[N], str], what: str, also: str = ""
+) -> N:
+    """Return the thing of an id, or of the beginning of one. Raises NotFound."""
+    try:
+        return by_id(UUID(name))
+    except ValueError:
+        pass
+    for found in known:
+        if len(name) >= 4 and id_of(found).startswith(name.lower()):
+            return found
+    raise NotFound(f"no {what} {name!r}{also}")
+
+
+def _find(client: Client, name: str) -> Schedule:
+    known = list(client.schedules())
+    called = [schedule for schedule in known if schedule.spec.name == name]
+    if len(called) > 1:
+        ids = ", ".join(str(schedule.id)[:8] for schedule in called)
+        raise InvalidInput(f"schedule {name!r} could be {ids}; name one of these")
+    if called:
+        return called[0]
+    listed = "; `glossarium schedule list` lists them"
+    return _named(name, client.schedule, known, lambda found: str(found.id), "schedule", listed)
+
+
+def _find_refresh(client: Client, schedule: Schedule, name: str | None) -> Refresh:
+    known = client.refreshes(schedule.id)
+    if name is None:
+        for refresh in known:
+            if refresh.run_id is not None:
+                return refresh
+        raise NotFound(f"schedule {schedule.spec.name!r} has had no run yet; `glossarium schedule show` says why")
+    return _named(name, lambda id_: client.refresh(schedule.id, id_), known, lambda found: str(found.id), "refresh")
+
+
+def _show(schedule: Schedule, as_json: bool) -> None:
+    _print_json(schedule) if as_json else out.print(diffs.schedules_table([schedule]))
+
+
+def _print_json(value: Record | Sequence[Record]) -> None:
+    plain = (
+        value.model_dump(mode="json") if isinstance(value, Record) else [item.model_dump(mode="json") for item in value]
+    )
+    typer.echo(json.dumps(plain, indent=2, ensure_ascii=False))
