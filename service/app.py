@@ -1,14 +1,16 @@
 """The HTTP API: `uvicorn service.app:create_app --factory`. Routers, one a noun, over the same store functions."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from schema.blobs import open_blobs
+from schema.errors import DatabaseUnavailable
 from schema.release import release
 from schema.settings import Settings, load_settings
+from schema.store import database
 from schema.store.database import open_pool
 from service import corpora, dictionaries, docs, errors, estimates, features, health, labels, prompts, runs, schedules
 from service.deps import Database, Services
@@ -23,12 +25,19 @@ of a page as `cursor` for the next one. Every POST takes an `Idempotency-Key`, s
 """
 
 
+def _prepare(settings: Settings) -> None:
+    """Apply missing migrations where the database is there. Raises NewerSchema: this process must not start."""
+    with suppress(DatabaseUnavailable):
+        database.prepare(settings.database_url)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application. It starts, and answers 503, while the database is away."""
     settings = settings or load_settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(_prepare, settings)
         pool = open_pool(settings.database_url, statement_timeout_ms=settings.statement_timeout_ms)
         try:
             app.state.services = Services(settings, Database(pool), open_blobs(settings), open_doorbell(settings))

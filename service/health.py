@@ -3,9 +3,9 @@
 import redis
 from fastapi import APIRouter, Response
 
-from schema.errors import DatabaseUnavailable
+from schema.errors import DatabaseUnavailable, NewerSchema
 from schema.settings import Settings
-from schema.store.database import pending
+from schema.store.database import Connection, pending, refuse_newer
 from schema.wire import Check, Health, Readiness
 from service import examples
 from service.deps import Held, Services
@@ -47,16 +47,23 @@ def ready(held: Held, response: Response) -> Readiness:
 def examine(held: Services) -> Readiness:
     """Return what is there and what is not."""
     try:
-        missing = held.database.run(pending)
+        migrations = held.database.run(_migrations)
+        database = Check(ok=True)
     except DatabaseUnavailable as exc:
         database = Check(ok=False, reason=str(exc))
         migrations = Check(ok=False, reason="not known while the database is away")
-    else:
-        database = Check(ok=True)
-        reason = f"missing: {', '.join(missing)}; start the stack again or apply them" if missing else None
-        migrations = Check(ok=not missing, reason=reason)
     ready = database.ok and migrations.ok
     return Readiness(ready=ready, database=database, migrations=migrations, redis=_redis(held.settings))
+
+
+def _migrations(connection: Connection) -> Check:
+    try:
+        refuse_newer(connection)
+    except NewerSchema as exc:
+        return Check(ok=False, reason=str(exc))
+    missing = pending(connection)
+    reason = f"missing: {', '.join(missing)}; start the stack again or apply them" if missing else None
+    return Check(ok=not missing, reason=reason)
 
 
 def _redis(settings: Settings) -> Check:

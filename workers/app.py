@@ -12,6 +12,7 @@ from celery.signals import celeryd_init, setup_logging, worker_process_init, wor
 
 from schema.settings import load_settings
 from schema.stages import QUEUE_NAMES
+from workers.guard import prepare_database, start_guard
 from workers.logs import configure_logging
 
 _QUEUES_VARIABLE = "GLOSSARIUM_WORKER_QUEUES"  # how a spawned child learns what its parent was started with
@@ -59,7 +60,9 @@ def _own_logging(**_: Any) -> None:
 
 
 @celeryd_init.connect
-def _remember_queues(options: dict[str, Any] | None = None, **_: Any) -> None:
+def _prepare(options: dict[str, Any] | None = None, **_: Any) -> None:
+    """Refuse the database of a later Glossarium before anything else, and remember the queues for spawned children."""
+    prepare_database(load_settings())
     queues = (options or {}).get("queues") or ()
     os.environ[_QUEUES_VARIABLE] = queues if isinstance(queues, str) else ",".join(queues)
 
@@ -73,7 +76,8 @@ def _start_in_child(**_: Any) -> None:
 
 @worker_ready.connect
 def _start_in_parent(sender: Any = None, **_: Any) -> None:
-    """Begin to claim unrung work where threads do it (llm and control workers)."""
+    """See when to stop, and begin to claim unrung work where threads do it (llm and control workers)."""
+    start_guard(load_settings())
     if "thread" in str(getattr(sender, "pool_cls", "")).lower():
         _start_watch()
 

@@ -10,7 +10,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolTimeout
 from yoyo import get_backend, read_migrations
 
-from schema.errors import DatabaseUnavailable
+from schema.errors import DatabaseUnavailable, NewerSchema
+from schema.release import release
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -70,10 +71,11 @@ def lend(pool: ConnectionPool[Connection]) -> Iterator[Connection]:
 def migrate(url: str) -> list[str]:
     """Apply the migrations that are missing, under an advisory lock, and return their names.
 
-    Raises: DatabaseUnavailable if the server does not answer.
+    Raises: DatabaseUnavailable if the server does not answer; NewerSchema if a later Glossarium was here.
     """
     with connect(url, autocommit=True) as guard:
         guard.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
+        refuse_newer(guard)
         backend = get_backend(_yoyo_url(url))
         try:
             missing = backend.to_apply(read_migrations(str(files("schema") / "migrations")))
@@ -84,15 +86,44 @@ def migrate(url: str) -> list[str]:
     return names
 
 
+def prepare(url: str) -> list[str]:
+    """Do what `migrate` does, and nothing but look where nothing is missing: for every process, when it starts."""
+    with connect(url, autocommit=True) as connection:
+        refuse_newer(connection)
+        missing = pending(connection)
+    return migrate(url) if missing else []
+
+
 def pending(connection: Connection) -> list[str]:
     """Return the names of migrations that the database lacks."""
-    known = sorted(
-        path.name[: -len(".sql")] for path in (files("schema") / "migrations").iterdir() if path.name.endswith(".sql")
-    )
+    applied = applied_migrations(connection)
+    return [name for name in known_migrations() if name not in applied]
+
+
+def refuse_newer(connection: Connection) -> None:
+    """Refuse a database that has migrations which this Glossarium does not know.
+
+    Raises: NewerSchema naming them.
+    """
+    unknown = sorted(applied_migrations(connection) - set(known_migrations()))
+    if unknown:
+        raise NewerSchema(
+            f"the database has {', '.join(unknown)}, which Glossarium {release()} does not know: a later one "
+            "has changed it; install that one here too"
+        )
+
+
+def known_migrations() -> list[str]:
+    """Return the names of this Glossarium's migrations, in order."""
+    folder = files("schema") / "migrations"
+    return sorted(path.name.removesuffix(".sql") for path in folder.iterdir() if path.name.endswith(".sql"))
+
+
+def applied_migrations(connection: Connection) -> set[str]:
+    """Return the names of the migrations that a database has."""
     if connection.execute("SELECT to_regclass('_yoyo_migration')").fetchone() == (None,):
-        return known
-    applied = {row[0] for row in connection.execute("SELECT migration_id FROM _yoyo_migration").fetchall()}
-    return [name for name in known if name not in applied]
+        return set()
+    return {row[0] for row in connection.execute("SELECT migration_id FROM _yoyo_migration").fetchall()}
 
 
 def _yoyo_url(url: str) -> str:

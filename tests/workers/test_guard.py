@@ -1,0 +1,126 @@
+"""A worker and a database of another version: an older database is brought up to date, a later one is left alone."""
+
+import os
+import subprocess
+import sys
+import time
+
+import psycopg
+import pytest
+
+from schema.errors import NewerSchema
+from schema.store import database
+from workers.guard import EXIT_CODE
+
+WORKER = [
+    sys.executable,
+    "-m",
+    "celery",
+    "-A",
+    "workers.app",
+    "worker",
+    "-Q",
+    "control",
+    "--pool",
+    "threads",
+    "-c",
+    "1",
+]
+MISSING = "0008.schedules"
+CHILDREN = [*WORKER[:7], "subject", "--pool", "prefork", "-c", "1"]
+
+
+@pytest.fixture
+def environment(database_url: str, redis_url: str) -> dict[str, str]:
+    return {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis_url, "GLOSSARIUM_SWEEP_S": "0.5"}
+
+
+def change_as_a_later_version(url: str) -> None:
+    """Enter a migration that this Glossarium does not have."""
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "INSERT INTO _yoyo_migration (migration_hash, migration_id, applied_at_utc) "
+            "VALUES ('x', '9999.later', now())"
+        )
+
+
+@pytest.fixture
+def older_url(database_url: str) -> str:
+    """Return the URL of a database that lacks a migration: nothing of it is there."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("DROP TABLE refresh_feature; DROP TABLE refresh; DROP TABLE schedule")
+        connection.execute("ALTER TABLE run DROP COLUMN ingredients")
+        connection.execute("DELETE FROM _yoyo_migration WHERE migration_id = %s", (MISSING,))
+    return database_url
+
+
+def test_an_older_database_is_brought_up_to_date_by_whoever_comes(older_url: str) -> None:
+    assert database.prepare(older_url) == [MISSING]
+    assert database.prepare(older_url) == []
+    with database.connect(older_url) as connection:
+        assert connection.execute("SELECT count(*) FROM schedule").fetchone() == (0,)
+
+
+def test_many_at_once_apply_a_migration_once(older_url: str) -> None:
+    code = f"from schema.store import database; print(len(database.prepare({older_url!r})))"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    said = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, said
+    assert sorted(out.strip() for out, _ in said) == ["0", "0", "0", "1"]
+
+
+def test_a_later_database_is_refused_by_name_and_not_touched(database_url: str) -> None:
+    change_as_a_later_version(database_url)
+    for ask in (database.prepare, database.migrate):
+        with pytest.raises(NewerSchema, match=r"the database has 9999\.later, which Glossarium"):
+            ask(database_url)
+    with database.connect(database_url) as connection:
+        assert database.pending(connection) == []
+
+
+def test_a_worker_does_not_start_on_a_later_database(database_url: str, environment: dict[str, str]) -> None:
+    change_as_a_later_version(database_url)
+    done = subprocess.run(WORKER, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == EXIT_CODE, done.stderr
+    assert "9999.later" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("argv", [WORKER, CHILDREN], ids=["threads", "prefork"])
+def test_a_worker_that_runs_stops_when_a_later_version_comes(
+    argv: list[str], database_url: str, environment: dict[str, str]
+) -> None:
+    with subprocess.Popen(
+        [*argv, "--loglevel", "INFO"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as worker:
+        try:
+            _wait_until_connected(database_url, worker)
+            change_as_a_later_version(database_url)
+            said, _ = worker.communicate(timeout=120)
+        finally:
+            worker.kill()
+    assert worker.returncode == EXIT_CODE, said
+    assert "9999.later" in said
+
+
+def _wait_until_connected(url: str, worker: subprocess.Popen[str]) -> None:
+    """Wait until the worker sweeps: it holds a connection then."""
+    deadline = time.monotonic() + 120
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with psycopg.connect(url, autocommit=True) as connection:
+        while connection.execute(query).fetchone() == (0,) or worker.poll() is not None:
+            assert worker.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    time.sleep(2)
+
+
+def test_an_api_does_not_start_on_a_later_database(database_url: str, environment: dict[str, str]) -> None:
+    change_as_a_later_version(database_url)
+    argv = [sys.executable, "-m", "uvicorn", "service.app:create_app", "--factory", "--port", "0"]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "9999.later" in done.stderr
