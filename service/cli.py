@@ -20,7 +20,7 @@ from schema.records import Corpus, Dictionary, DictionarySpec, Encoder, Record, 
 from schema.settings import Settings, load_settings
 from schema.store import database
 from schema.subjects import BUNDLED, Site, subject_facts, width
-from service import cli_schedules, findings, progress, render
+from service import cli_backup, cli_schedules, findings, progress, render
 from service.client import Client
 from service.folder import DataFolder
 from service.servers import Ports
@@ -455,6 +455,7 @@ def _failed(message: str, code: int) -> typer.Exit:
 
 
 app.add_typer(cli_schedules.app, name="schedule")
+cli_backup.register(app)
 
 
 if __name__ == "__main__":

