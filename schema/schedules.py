@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from schema.records import Record, RunSpec, Status
 from schema.wire import PageQuery
@@ -46,12 +46,11 @@ class ScheduleSpec(Record):
     """What a user asks of a schedule."""
 
     name: str = Field(min_length=1, max_length=200)
-    run: RunSpec = Field(description="how labels are made; `features` is what the schedule looks after")
+    run: RunSpec = Field(description="of every run; `features` is what the schedule looks after")
     cron: str = Field("0 3 * * *", max_length=200, description="minute hour day month weekday", examples=["0 3 * * *"])
     time_zone: str = Field("UTC", max_length=100, examples=["UTC", "Europe/Paris"])
     policy: Policy = Policy()
     max_features: int | None = Field(None, ge=1, description="of one refresh; the others wait for the next")
-    budget: JsonValue = Field(None, description="of each run of the schedule")
 
 
 class SchedulePatch(Record):
@@ -63,14 +62,13 @@ class SchedulePatch(Record):
     time_zone: str | None = Field(None, max_length=100)
     policy: Policy | None = None
     max_features: int | None = Field(None, ge=1)
-    budget: JsonValue = None
     paused: bool | None = None
 
     def applied_to(self, spec: ScheduleSpec) -> ScheduleSpec:
         """Return a schedule's spec with what is given changed."""
         given = {name: getattr(self, name) for name in self.model_fields_set if name != "paused"}
-        nullable = {"max_features", "budget"}
-        return spec.model_copy(update={n: value for n, value in given.items() if value is not None or n in nullable})
+        changes = {name: value for name, value in given.items() if value is not None or name == "max_features"}
+        return spec.model_copy(update=changes)
 
 
 class Schedule(Record):

@@ -22,7 +22,7 @@ from schema.schedules import (
 from schema.store import refreshes, schedules
 from schema.store.database import Connection
 from schema.wire import PageQuery
-from service import examples
+from service import examples, schedule_examples
 from service.cursors import NEWEST, Pager
 from service.deps import Held, Repeatable, Services, Tenant
 from service.runs import check_spec, sizes_of
@@ -32,9 +32,9 @@ _SLOT = TypeAdapter(datetime)
 _INDEX = TypeAdapter(int)
 
 
-@router.post("", status_code=201, responses=examples.created(examples.SCHEDULE))
+@router.post("", status_code=201, responses=examples.created(schedule_examples.SCHEDULE))
 def create_schedule(
-    spec: Annotated[ScheduleSpec, Body(openapi_examples=examples.SCHEDULE_SPECS)],
+    spec: Annotated[ScheduleSpec, Body(openapi_examples=schedule_examples.SCHEDULE_SPECS)],
     held: Held,
     tenant_id: Tenant,
     intent: Repeatable,
@@ -54,7 +54,7 @@ def create_schedule(
     return made
 
 
-@router.get("", responses=examples.ok(examples.page(examples.SCHEDULE)))
+@router.get("", responses=examples.ok(examples.page(schedule_examples.SCHEDULE)))
 def list_schedules(query: Annotated[PageQuery, Query()], held: Held, tenant_id: Tenant) -> SchedulePage:
     """List schedules, newest first."""
     pager = Pager("schedules", NEWEST, query.cursor)
@@ -64,16 +64,16 @@ def list_schedules(query: Annotated[PageQuery, Query()], held: Held, tenant_id: 
     return SchedulePage(**pager.cut(found, query.limit, lambda row: (row.created_at, row.id))._asdict())
 
 
-@router.get("/{schedule_id}", responses=examples.ok(examples.SCHEDULE))
+@router.get("/{schedule_id}", responses=examples.ok(schedule_examples.SCHEDULE))
 def get_schedule(schedule_id: UUID, held: Held, tenant_id: Tenant) -> Schedule:
     """Look at a schedule, and when it is due next."""
     return held.database.run(lambda connection: schedules.get(connection, tenant_id, schedule_id))
 
 
-@router.patch("/{schedule_id}", responses=examples.ok(examples.SCHEDULE))
+@router.patch("/{schedule_id}", responses=examples.ok(schedule_examples.SCHEDULE))
 def change_schedule(
     schedule_id: UUID,
-    patch: Annotated[SchedulePatch, Body(openapi_examples=examples.SCHEDULE_PATCHES)],
+    patch: Annotated[SchedulePatch, Body(openapi_examples=schedule_examples.SCHEDULE_PATCHES)],
     held: Held,
     tenant_id: Tenant,
 ) -> Schedule:
@@ -97,7 +97,7 @@ def delete_schedule(schedule_id: UUID, held: Held, tenant_id: Tenant) -> None:
     held.database.run(lambda connection: schedules.delete(connection, tenant_id, schedule_id))
 
 
-@router.get("/{schedule_id}/refreshes", responses=examples.ok(examples.page(examples.REFRESH)))
+@router.get("/{schedule_id}/refreshes", responses=examples.ok(examples.page(schedule_examples.REFRESH)))
 def list_refreshes(
     schedule_id: UUID, query: Annotated[PageQuery, Query()], held: Held, tenant_id: Tenant
 ) -> RefreshPage:
@@ -112,13 +112,13 @@ def list_refreshes(
     return RefreshPage(**pager.cut(found, query.limit, lambda row: row.slot)._asdict())
 
 
-@router.get("/{schedule_id}/refreshes/{refresh_id}", responses=examples.ok(examples.REFRESH))
+@router.get("/{schedule_id}/refreshes/{refresh_id}", responses=examples.ok(schedule_examples.REFRESH))
 def get_refresh(schedule_id: UUID, refresh_id: UUID, held: Held, tenant_id: Tenant) -> Refresh:
     """Look at what a slot led to."""
     return held.database.run(lambda connection: refreshes.get(connection, tenant_id, schedule_id, refresh_id))
 
 
-@router.get("/{schedule_id}/refreshes/{refresh_id}/diff", responses=examples.ok(examples.DIFF))
+@router.get("/{schedule_id}/refreshes/{refresh_id}/diff", responses=examples.ok(schedule_examples.DIFF))
 def get_diff(
     schedule_id: UUID, refresh_id: UUID, query: Annotated[DiffQuery, Query()], held: Held, tenant_id: Tenant
 ) -> DiffPage:

@@ -21,7 +21,6 @@ from schema.records import (
     TokenChange,
     VocabularyProjection,
 )
-from schema.schedules import RETRIED
 from schema.store import descriptions, evidence
 from workers import recipes
 from workers.cache import StoredCompletions
@@ -153,7 +152,7 @@ def _asked(desk: Desk, feature: int, method: Method) -> Description:
         | {"shown": (options.exemplars_in_prompt, options.tokens_in_prompt), "length": options.reply_length}
     )
     found = _find(desk, feature, recipe)
-    if found is not None and found.status not in RETRIED:
+    if found is not None:
         return found
     told = _ask_what_fits(desk, desk.llm, feature, method, ask)
     shown = {} if told.part == 1.0 else {"part_of_evidence": told.part}
@@ -265,7 +264,8 @@ def _ingredients(desk: Desk, feature: int, method: Method) -> dict[str, object]:
 
 def _find(desk: Desk, feature: int, recipe: str) -> Description | None:
     with desk.context.transaction() as connection:
-        return descriptions.find(connection, desk.block.brief.dictionary.id, feature, [recipe]).get(recipe)
+        brief = desk.block.brief
+        return descriptions.find(connection, brief.dictionary.id, feature, recipe, run_id=brief.run_id)
 
 
 def _keep(desk: Desk, description: Description) -> Description:

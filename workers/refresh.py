@@ -35,7 +35,8 @@ def refresh(pool: ConnectionPool[Connection], settings: Settings) -> list[Queue]
     Raises: Unavailable if the database does not answer.
     """
     with database.lend(pool) as connection:
-        fired = schedules.fire_due(connection)
+        fired = schedules.fire_due(connection)  # alone: who fires the same slot waits for this transaction
+    with database.lend(pool) as connection:
         closed = refreshes.close_finished(connection)
     if fired or closed:
         _log.info("schedules", fired=len(fired), closed=len(closed))
@@ -76,7 +77,7 @@ def _open(connection: Connection, due: Due, settings: Settings) -> list[Queue]:
     brief = Brief(due.id, due.tenant_id, spec, dictionary)
     made_from = ingredients(brief, _corpus_digest(connection, due, settings), settings)
     selection = parse_selection(spec.features, dictionary.spec.n_features)
-    stale = refreshes.find_stale(connection, due, selection, made_from)
+    stale = refreshes.find_stale(connection, due, dictionary.spec.n_features, selection, made_from)
     if not stale.features:
         refreshes.end(connection, due.id, "nothing")
         return []

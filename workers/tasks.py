@@ -10,6 +10,7 @@ import threading
 import time
 from functools import cache
 
+import psycopg
 import structlog
 from celery.exceptions import CeleryError
 from kombu.exceptions import KombuError
@@ -101,7 +102,7 @@ def _refresh() -> list[Queue]:
     """See to schedules, and return the queues that have new work; what goes wrong here must not keep from sweeping."""
     try:
         return refresh(connections(), load_settings())
-    except GlossariumError as exc:
+    except (GlossariumError, psycopg.Error) as exc:
         _log.warning("schedules not seen to", error=str(exc))
         return []
 

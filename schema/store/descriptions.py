@@ -1,10 +1,11 @@
 """Descriptions, and the sentences that the writer wrote from them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 from schema.records import Description, Sentences
+from schema.schedules import RETRIED
 from schema.store.database import Connection
 from schema.store.queries import as_json, load_queries
 
@@ -26,10 +27,15 @@ def put(connection: Connection, dictionary_id: UUID, description: Description) -
     return description.model_copy(update={"id": id_})
 
 
-def find(connection: Connection, dictionary_id: UUID, feature: int, recipes: Sequence[str]) -> dict[str, Description]:
-    """Return a feature's descriptions by recipe, as far as they exist."""
-    rows = _queries.find(connection, dictionary_id=dictionary_id, feature=feature, recipes=list(recipes))
-    return {found.recipe: found for found in map(_description, rows)}
+def find(connection: Connection, dictionary_id: UUID, feature: int, recipe: str, *, run_id: UUID) -> Description | None:
+    """Return a feature's description under a recipe, if a run need not ask for it: None where there is none.
+
+    A status that another try may mend is final only for the run that came to it: a job that is carried out again
+    repeats no call, and a later run asks again.
+    """
+    names = {"dictionary_id": dictionary_id, "feature": feature, "recipe": recipe, "run_id": run_id}
+    row = _queries.find(connection, **names, retried=[str(status) for status in RETRIED])
+    return None if row is None else _description(row)
 
 
 def load(connection: Connection, ids: Iterable[int]) -> dict[int, Description]:

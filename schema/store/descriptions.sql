@@ -1,12 +1,15 @@
 -- name: put^
 INSERT INTO description (dictionary_id, feature, method, recipe, status, body)
 VALUES (:dictionary_id, :feature, :method, :recipe, :status, :body)
-ON CONFLICT (dictionary_id, feature, method, recipe) DO UPDATE SET status = excluded.status, body = excluded.body
+ON CONFLICT (dictionary_id, feature, method, recipe)
+DO UPDATE SET status = excluded.status, body = excluded.body, created_at = excluded.created_at
 RETURNING id;
 
--- name: find
-SELECT id, body, created_at FROM description
-WHERE dictionary_id = :dictionary_id AND feature = :feature AND recipe = ANY(:recipes);
+-- name: find^
+SELECT description.id, description.body, description.created_at
+FROM description JOIN run ON run.id = :run_id
+WHERE description.dictionary_id = :dictionary_id AND description.feature = :feature AND description.recipe = :recipe
+  AND (description.status <> ALL(CAST(:retried AS text[])) OR description.created_at >= run.created_at);
 
 -- name: load
 SELECT id, body, created_at FROM description WHERE id = ANY(:ids) ORDER BY id;

@@ -11,6 +11,7 @@ from schema.schedules import RETRIED, Change, FeatureDiff, LabelState, Reason, R
 from schema.selection import Selection
 from schema.store import dictionaries
 from schema.store.database import Connection
+from schema.store.features import BATCH
 from schema.store.labels import MACHINE
 from schema.store.queries import as_json, load_queries
 
@@ -44,9 +45,12 @@ def dictionary_of(connection: Connection, due: Due) -> Dictionary:
     return dictionaries.get(connection, due.tenant_id, due.spec.run.dictionary_id)
 
 
-def find_stale(connection: Connection, due: Due, selection: Selection, ingredients: Mapping[str, str]) -> Stale:
+def find_stale(
+    connection: Connection, due: Due, n_features: int, selection: Selection, ingredients: Mapping[str, str]
+) -> Stale:
     """Write down the stale features of a refresh, each with its reason and its label as it is now.
 
+    n_features:  of the dictionary.
     ingredients: what labels would be made from now, by part; a label's are those of the run that made it.
 
     A person's label is never stale, nor is a feature that was tried often enough with these ingredients.
@@ -63,7 +67,8 @@ def find_stale(connection: Connection, due: Due, selection: Selection, ingredien
         **due.spec.policy.model_dump(),
     }
     (n_looked_after,) = _queries.count_looked_after(connection, **names)
-    _queries.put_stale(connection, **names)
+    for lo in range(0, n_features, BATCH):
+        _queries.put_stale(connection, **names, lo=lo, hi=lo + BATCH)
     rows = _queries.stale_features(connection, refresh_id=due.id, reasons=list(get_args(Reason)))
     return Stale(n_looked_after, [feature for (feature,) in rows])
 
@@ -93,7 +98,8 @@ def close_finished(connection: Connection) -> list[UUID]:
     """Write the diff of every refresh whose run is over, and return their ids."""
     closed = [(id_, state, note) for id_, state, note in _queries.finished(connection)]
     for id_, state, note in closed:
-        _queries.compare(connection, refresh_id=id_, machine=MACHINE)
+        for lo in range(0, _queries.last_feature(connection, refresh_id=id_) + 1, BATCH):
+            _queries.compare(connection, refresh_id=id_, machine=MACHINE, lo=lo, hi=lo + BATCH)
         _queries.close(connection, id=id_, state=state, note=note)
     return [id_ for id_, _, _ in closed]
 

@@ -17,6 +17,7 @@ WITH tried AS (
     SELECT refresh_feature.feature
     FROM refresh JOIN refresh_feature ON refresh_feature.refresh_id = refresh.id
     WHERE refresh.schedule_id = :schedule_id AND refresh.state = 'done' AND refresh.ingredients = :ingredients
+      AND refresh_feature.feature >= :lo AND refresh_feature.feature < :hi
     GROUP BY refresh_feature.feature
     HAVING count(*) >= :tries
 ), known AS (
@@ -29,7 +30,7 @@ WITH tried AS (
     FROM feature
     LEFT JOIN label ON label.id = feature.label_id
     LEFT JOIN run ON run.id = label.run_id
-    WHERE feature.dictionary_id = :dictionary_id
+    WHERE feature.dictionary_id = :dictionary_id AND feature.index >= :lo AND feature.index < :hi
       AND (CAST(:indices AS integer[]) IS NULL OR feature.index = ANY(CAST(:indices AS integer[])))
       AND (NOT :alive OR feature.density IS NULL OR feature.density > 0)
       AND (label.author IS NULL OR label.author = :machine)
@@ -91,6 +92,9 @@ WHERE refresh.state = 'running' AND (run.id IS NULL OR run.state IN ('done', 'fa
 ORDER BY refresh.fired_at
 FOR UPDATE OF refresh SKIP LOCKED;
 
+-- name: last_feature$
+SELECT coalesce(max(feature), -1) FROM refresh_feature WHERE refresh_id = :refresh_id;
+
 -- name: compare!
 UPDATE refresh_feature
 SET after = now.state,
@@ -109,8 +113,7 @@ FROM (
     FROM refresh JOIN schedule ON schedule.id = refresh.schedule_id
     JOIN feature ON feature.dictionary_id = schedule.dictionary_id
     LEFT JOIN label ON label.id = feature.label_id
-    WHERE refresh.id = :refresh_id
-      AND feature.index IN (SELECT feature FROM refresh_feature WHERE refresh_id = :refresh_id)
+    WHERE refresh.id = :refresh_id AND feature.index >= :lo AND feature.index < :hi
 ) AS now
 WHERE refresh_feature.refresh_id = :refresh_id AND refresh_feature.feature = now.index;
 

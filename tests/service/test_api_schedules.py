@@ -15,7 +15,7 @@ from schema.errors import BadSchedule, Conflict, InvalidInput, NotFound
 from schema.records import Dictionary, RunSpec
 from schema.schedules import FeatureDiff, Policy, Schedule, SchedulePatch, ScheduleSpec
 from schema.store import database
-from service import diffs, examples
+from service import diffs, schedule_examples
 from service.cli import app
 from tests.service.conftest import Api, SpecMaker
 
@@ -70,7 +70,7 @@ def add_refresh(api: Api, schedule: Schedule, **fields: object) -> uuid.UUID:
 
 def add_diff(api: Api, refresh_id: uuid.UUID) -> list[FeatureDiff]:
     """Store the diff of a refresh: a label that changed, a new one, and one that stayed."""
-    example = FeatureDiff.model_validate(examples.FEATURE_DIFF)
+    example = FeatureDiff.model_validate(schedule_examples.FEATURE_DIFF)
     assert example.after is not None
     nothing = example.before.model_copy(update={"label": None, "input_lift": None})
     made = [

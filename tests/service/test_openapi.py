@@ -9,7 +9,7 @@ from schema import wire
 from schema.records import Corpus, Dictionary, DictionarySpec, Feature, FeatureSummary, Label, Run, RunSpec
 from schema.reports import RunReport
 from schema.schedules import DiffPage, Refresh, Schedule, SchedulePatch, ScheduleSpec
-from service import docs, examples
+from service import docs, examples, schedule_examples
 from service.app import create_app
 from tests.service.conftest import Api
 
@@ -34,11 +34,11 @@ OPERATIONS = [
         (Run, examples.PAUSED_RUN),
         (Run, examples.CANCELLED_RUN),
         (RunReport, examples.RUN_REPORT),
-        *((ScheduleSpec, example["value"]) for example in examples.SCHEDULE_SPECS.values()),
-        *((SchedulePatch, example["value"]) for example in examples.SCHEDULE_PATCHES.values()),
-        (Schedule, examples.SCHEDULE),
-        (Refresh, examples.REFRESH),
-        (DiffPage, examples.DIFF),
+        *((ScheduleSpec, example["value"]) for example in schedule_examples.SCHEDULE_SPECS.values()),
+        *((SchedulePatch, example["value"]) for example in schedule_examples.SCHEDULE_PATCHES.values()),
+        (Schedule, schedule_examples.SCHEDULE),
+        (Refresh, schedule_examples.REFRESH),
+        (DiffPage, schedule_examples.DIFF),
         (Label, examples.LABEL),
         (FeatureSummary, examples.FEATURE_SUMMARY),
         (Feature, examples.FEATURE),

@@ -381,3 +381,16 @@ def test_the_size_of_a_corpus_is_that_of_what_it_names(house: House, tmp_path: P
         uploaded = corpora.n_bytes_of(connection, 1, str(house.corpus_id), corpora_dir=None)
         assert uploaded == corpora.get(connection, 1, house.corpus_id).n_bytes
         assert corpora.n_bytes_of(connection, 1, "operator:c.jsonl", corpora_dir=tmp_path) == 14
+
+
+def test_a_job_that_is_carried_out_again_asks_for_no_refusal_again(
+    night_of: Callable[..., Night], server: LLMServer
+) -> None:
+    night = night_of(methods=("max_activating",), features="0-1", evaluations=("output",))
+    server.mode = "refuse"
+    night.fall()
+    n_calls = len(server.chats)
+    night.house.query("UPDATE job SET state = 'ready' WHERE stage = 'describe' RETURNING id")
+    night.house.query("UPDATE run SET state = 'running' RETURNING id")
+    night.house.work()
+    assert len(server.chats) == n_calls
