@@ -1,4 +1,4 @@
-"""The `glossarium` command: the API's client for people, and what starts a stack. The only room that prints."""
+"""The `glossarium` command: the API's client for people, and what starts a stack. Only it and `cli_runs` print."""
 
 import subprocess
 import sys

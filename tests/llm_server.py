@@ -57,6 +57,7 @@ Mode = Literal[
     "unmetered",  # no usage
     "empty",
     "loop",  # the asked JSON, going round in circles
+    "parrot",  # the first example of the prompt, word for word
     "foreign",  # prose in another language than the question's
 ]
 DIMENSIONS = 512
@@ -404,6 +405,8 @@ def _completion(body: dict[str, Any], mode: Mode, overcharge: int) -> tuple[dict
         case "loop":
             circle = "the end of a verb; " * 5
             text = json.dumps({"trigger": circle, "effect": "", "reason": circle * 20, "choice": "A"})
+        case "parrot":
+            text = next(message["content"] for message in body["messages"] if message["role"] == "assistant")
         case "foreign":
             text = "这个特征似乎与河流有关。"
         case "thinking":

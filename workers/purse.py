@@ -56,8 +56,9 @@ class StoredPurse:
             return JobStopped(f"the run is {state or 'gone'}")
         why = spending.shortage(account, most)
         if account.holds(most) or (account.would_hold(most) and self._may_be_answered(account)):
-            return LLMUnavailable(f"{why}; some of it may come back", retry_after_s=RETRY_AFTER_S)
-        note = f"{why}; resume the run with a larger budget"
+            message = f"waiting for calls under way to give back what they do not need of the budget: {why}"
+            return LLMUnavailable(message, retry_after_s=RETRY_AFTER_S)
+        note = runs.used_up(why)
         spending.refuse(connection, self._run_id, most)
         runs.halt(connection, self._run_id, note)
         return JobStopped(note)

@@ -131,8 +131,13 @@ def _give(connection: Connection, id_: UUID, budget: Budget | None) -> None:
     if now.unpriced:
         raise BadBudget(f"run {id_} has made calls whose price is not known; give its budget in tokens")
     if not now.holds(before.needs):
-        raise Conflict(f"{spending.shortage(now, before.needs)}; resume the run with a larger budget")
+        raise Conflict(used_up(spending.shortage(now, before.needs)))
     spending.refuse(connection, id_, NOTHING)
+
+
+def used_up(shortage: str) -> str:
+    """Return what a run says that its budget stops."""
+    return f"the budget is used up: {shortage}; resume the run with a larger one"
 
 
 _FORBIDDEN = {

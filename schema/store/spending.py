@@ -132,7 +132,7 @@ def summarise(account: Account) -> Spending:
 
 
 def shortage(account: Account, needs: Cost) -> str:
-    """Return in words why a budget does not hold the next call."""
+    """Return in words what of a budget is gone, and what the next call may cost."""
     known = summarise(account)
     capped = known.budget or Budget(tokens=1)
 
@@ -145,7 +145,7 @@ def shortage(account: Account, needs: Cost) -> str:
     held = f", {said(known.reserved)} reserved for calls without an answer" if account.n_open else ""
     next_one = said(_amount(needs.nanodollars, needs.tokens)) or "a price that is not known"
     spent = said(known.spent)
-    return f"the budget of {said(capped)} is used up: {spent} spent{held}, and the next call may cost {next_one}"
+    return f"{spent} of {said(capped)} spent{held}, and the next call may cost {next_one}"
 
 
 def _left(account: Account) -> Amount:

@@ -83,12 +83,12 @@ def test_a_run_that_used_up_its_budget_is_only_resumed_with_a_larger_one(
     spending.refuse(connection, submitted, Cost(200, 0))
     runs.halt(connection, submitted, "used up")
     connection.commit()
-    said = "the budget of 500 tokens is used up: 400 tokens spent, and the next call may cost 200 tokens"
+    said = "the budget is used up: 400 tokens of 500 tokens spent, and the next call may cost 200 tokens"
     with pytest.raises(Conflict, match=said):
         runs.resume(connection, 1, submitted)
     connection.rollback()
     for tokens in (599, 100):
-        with pytest.raises(Conflict, match=f"the budget of {tokens} tokens is used up"):
+        with pytest.raises(Conflict, match=f"400 tokens of {tokens} tokens spent"):
             runs.resume(connection, 1, submitted, Budget(tokens=tokens))
         connection.rollback()
     assert account(connection, submitted).most_tokens == 500

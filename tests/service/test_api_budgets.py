@@ -105,9 +105,11 @@ def test_a_budget_that_is_none_is_refused_with_its_field(api: Api, neurons: Dict
 def test_a_used_up_budget_must_be_raised(api: Api, neurons: Dictionary) -> None:
     run = api.client.submit_run(spec_for(neurons, budget={"tokens": 1000}))
     use_up(api, run, 400, 700)
-    with pytest.raises(Conflict, match=r"400 tokens spent, and the next call may cost 700 tokens; resume .* larger"):
+    with pytest.raises(
+        Conflict, match=r"400 tokens of 1,000 tokens spent, and the next call may cost 700 tokens; resume .* larger"
+    ):
         api.client.resume(run.id)
-    with pytest.raises(Conflict, match="the budget of 1,099 tokens is used up"):
+    with pytest.raises(Conflict, match="400 tokens of 1,099 tokens spent"):
         api.client.resume(run.id, Budget(tokens=1099))
     assert api.client.run(run.id).state == "paused"
     headers = {"Idempotency-Key": "raise once"}
@@ -184,7 +186,7 @@ def test_a_run_is_paused_and_resumed_with_more(glossarium: Glossarium, api: Api,
     assert "budget 1,000 tokens, 600 tokens left" in shown.stdout
     refused = glossarium("resume", name)
     assert refused.exit_code == 1
-    assert "the budget of 1,000 tokens is used up" in refused.stderr
+    assert "the budget is used up: 400 tokens of 1,000 tokens spent" in refused.stderr
     assert glossarium("resume", name, "--budget", "2k tokens").stdout == f"run {run.id}: queued\n"
 
 

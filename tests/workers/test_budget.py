@@ -108,8 +108,8 @@ def test_a_cap_is_never_overshot_and_the_run_goes_on_when_it_is_raised(house: Ho
     paused = work_until_it_rests(house, run_id)
     assert paused.state == "paused"
     assert paused.note is not None
-    assert paused.note.startswith("the budget of $0.50 is used up: ")
-    assert paused.note.endswith("resume the run with a larger budget")
+    assert paused.note.startswith("the budget is used up: $0.")
+    assert paused.note.endswith("resume the run with a larger one")
     known = spending_of(house, run_id)
     assert known.spent.dollars is not None
     assert known.n_open == 0
@@ -238,11 +238,13 @@ def test_served_calls_are_between_those_settled_and_those_that_may_have_been(
 def test_what_a_dead_worker_reserved_counts_as_spent_and_is_shown(house: House, run_id: uuid.UUID) -> None:
     purse = StoredPurse(context_of(house, run_id), "paid")
     purse.reserve(Cost(100, NANO - 1))
-    with pytest.raises(LLMUnavailable, match=r"is used up: .*reserved for calls without an answer") as raised:
+    with pytest.raises(
+        LLMUnavailable, match=r"waiting for calls under way .*: \$0.00 of \$1.00 spent, .*reserved for"
+    ) as raised:
         purse.reserve(Cost(100, 2))  # it may still be under way
     assert raised.value.retry_after_s < 1
     house.query("UPDATE spending SET changed_at = now() - interval '1 hour' RETURNING 1")
-    with pytest.raises(JobStopped, match="resume the run with a larger budget"):
+    with pytest.raises(JobStopped, match="resume the run with a larger one"):
         purse.reserve(Cost(100, 2))
     assert house.run(run_id).state == "paused"
     known = spending_of(house, run_id)
