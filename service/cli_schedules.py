@@ -1,28 +1,23 @@
 """`glossarium schedule …`: have labels kept fresh, and see what each night changed."""
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, TypeVar
 from uuid import UUID
 
 import typer
 from pydantic import TypeAdapter
-from rich.console import Console
 
+from schema.budgets import parse_budget
 from schema.errors import InvalidInput, NotFound
-from schema.records import Record
 from schema.schedules import Change, Policy, Refresh, Schedule, SchedulePatch, ScheduleSpec
 from service import diffs
 from service.client import Client
+from service.terminal import Api, AsJson, Data, RunName, find_run, open_client, out, print_json, say
 
 app = typer.Typer(no_args_is_help=True, help="Keep labels fresh: every night a run about what is stale.")
-out = Console()
 _CHANGES = TypeAdapter[tuple[Change, ...]](tuple[Change, ...])
 
-Data = Annotated[Path | None, typer.Option(help="The stack's data folder.", envvar="GLOSSARIUM_DATA_DIR")]
-Api = Annotated[str | None, typer.Option(help="The API's URL.", envvar="GLOSSARIUM_API_URL")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="A schedule's id, the beginning of it, or its name.")]
 Cron = Annotated[str, typer.Option(help="minute hour day month weekday")]
 Zone = Annotated[str, typer.Option("--time-zone", help="Such as Europe/Paris.")]
@@ -30,7 +25,7 @@ Zone = Annotated[str, typer.Option("--time-zone", help="Such as Europe/Paris.")]
 
 @app.command()
 def add(
-    run: Annotated[str, typer.Argument(help="The run whose labels are to be kept fresh: its id, or the beginning.")],
+    run: RunName,
     name: str = "nightly",
     cron: Cron = "0 3 * * *",
     time_zone: Zone = "UTC",
@@ -45,6 +40,9 @@ def add(
     older_than: Annotated[float | None, typer.Option(help="With --no-changed: of those, the old ones; days.")] = None,
     tries: Annotated[int, typer.Option(help="For a feature that stays stale although nothing changes.")] = 3,
     max_features: Annotated[int | None, typer.Option(min=1, help="Of one refresh.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Of one refresh, another than the run's: '$5', '200k tokens'.")
+    ] = None,
     data: Data = None,
     api: Api = None,
     as_json: AsJson = False,
@@ -59,11 +57,13 @@ def add(
         older_than_days=older_than,
         tries=tries,
     )
-    with _client(data, api) as client:
-        like = _named(run, client.run, client.runs(), lambda found: str(found.id), "run").spec
+    with open_client(data, api) as client:
+        like = find_run(client, run).spec
+        other: dict[str, object] = {} if features is None else {"features": features}
+        other |= {} if budget is None else {"budget": parse_budget(budget)}
         spec = ScheduleSpec(
             name=name,
-            run=like if features is None else like.model_copy(update={"features": features}),
+            run=like.model_copy(update=other),
             cron=cron,
             time_zone=time_zone,
             policy=policy,
@@ -75,9 +75,9 @@ def add(
 @app.command("list")
 def list_(data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
     """List schedules, newest first."""
-    with _client(data, api) as client:
+    with open_client(data, api) as client:
         found = list(client.schedules())
-    _print_json(found) if as_json else out.print(diffs.schedules_table(found))
+    print_json(found) if as_json else out.print(diffs.schedules_table(found))
 
 
 @app.command()
@@ -89,11 +89,11 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a schedule and what its last slots led to; with --json the slots."""
-    with _client(data, api) as client:
+    with open_client(data, api) as client:
         found = _find(client, schedule)
         slots = [slot for _, slot in zip(range(limit), client.refreshes(found.id), strict=False)]
     if as_json:
-        _print_json(slots)
+        print_json(slots)
         return
     _show(found, as_json)
     out.print(diffs.refreshes_table(slots, found.spec.time_zone))
@@ -113,11 +113,11 @@ def diff(
 ) -> None:
     """Show what a refresh changed: labels old and new, with their scores."""
     wanted = _CHANGES.validate_python(change or ())
-    with _client(data, api) as client:
+    with open_client(data, api) as client:
         found = _find(client, schedule)
         slot = _find_refresh(client, found, refresh)
         items = [item for _, item in zip(range(limit), client.diff(found.id, slot.id, wanted), strict=False)]
-    _print_json(items) if as_json else out.print(diffs.diff(slot, items, found.spec.time_zone))
+    print_json(items) if as_json else out.print(diffs.diff(slot, items, found.spec.time_zone))
 
 
 @app.command()
@@ -135,21 +135,15 @@ def resume(schedule: Name, data: Data = None, api: Api = None, as_json: AsJson =
 @app.command()
 def remove(schedule: Name, data: Data = None, api: Api = None) -> None:
     """Delete a schedule with its diffs; runs and labels stay."""
-    with _client(data, api) as client:
+    with open_client(data, api) as client:
         found = _find(client, schedule)
         client.delete_schedule(found.id)
-    out.print(f"schedule {found.id} removed", markup=False, highlight=False)
+    say(f"schedule {found.id} removed")
 
 
 def _patch(schedule: str, patch: SchedulePatch, data: Path | None, api: str | None, as_json: bool) -> None:
-    with _client(data, api) as client:
+    with open_client(data, api) as client:
         _show(client.change_schedule(_find(client, schedule).id, patch), as_json)
-
-
-def _client(data: Path | None, api: str | None) -> Client:
-    from service.cli import find_api  # not above: that module takes in these commands
-
-    return Client(find_api(data, api))
 
 
 N = TypeVar("N")
@@ -192,11 +186,4 @@ def _find_refresh(client: Client, schedule: Schedule, name: str | None) -> Refre
 
 
 def _show(schedule: Schedule, as_json: bool) -> None:
-    _print_json(schedule) if as_json else out.print(diffs.schedules_table([schedule]))
-
-
-def _print_json(value: Record | Sequence[Record]) -> None:
-    plain = (
-        value.model_dump(mode="json") if isinstance(value, Record) else [item.model_dump(mode="json") for item in value]
-    )
-    typer.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+    print_json(schedule) if as_json else out.print(diffs.schedules_table([schedule]))

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Body, Query, Response
 
-from schema import graph, profiles
+from schema import budgets, graph, profiles
 from schema.errors import Conflict, InvalidInput
 from schema.records import Run, RunSpec
 from schema.reports import RunReport
@@ -15,7 +15,7 @@ from schema.selection import parse_selection
 from schema.settings import Settings
 from schema.store import corpora, dictionaries, reports, runs
 from schema.store.database import Connection
-from schema.wire import LabelPage, LabelQuery, PageQuery, RunPage, RunQuery
+from schema.wire import LabelPage, LabelQuery, PageQuery, Resume, RunPage, RunQuery
 from service import examples, labels
 from service.cursors import NEWEST, Pager
 from service.deps import Held, Repeatable, Services, Tenant
@@ -104,9 +104,26 @@ def pause_run(run_id: UUID, held: Held, tenant_id: Tenant, intent: Repeatable) -
 
 
 @router.post("/{run_id}/resume", responses=examples.ok(examples.RUN))
-def resume_run(run_id: UUID, held: Held, tenant_id: Tenant, intent: Repeatable, background: BackgroundTasks) -> Run:
-    """Let a paused run go on."""
-    run = _change(held, tenant_id, run_id, intent, "running")
+def resume_run(
+    run_id: UUID,
+    held: Held,
+    tenant_id: Tenant,
+    intent: Repeatable,
+    background: BackgroundTasks,
+    how: Annotated[Resume | None, Body(openapi_examples=examples.RESUMPTIONS)] = None,
+) -> Run:
+    """Let a paused run go on. One that used up its budget needs a larger one in the body."""
+    budget = how.budget if how else None
+
+    def work(connection: Connection) -> Run:
+        _, fresh = intent.claim(connection, None if budget is None else budget.model_dump(mode="json"))
+        if fresh:
+            spec = runs.get(connection, tenant_id, run_id).spec
+            budgets.check_budget(budget, spec.profiles, held.settings)
+            runs.resume(connection, tenant_id, run_id, budget)
+        return runs.report(connection, tenant_id, run_id)
+
+    run = held.database.run(work)
     background.add_task(held.doorbell.ring, held.database.run(lambda connection: runs.ready_queues(connection, run_id)))
     return run
 
@@ -114,12 +131,13 @@ def resume_run(run_id: UUID, held: Held, tenant_id: Tenant, intent: Repeatable, 
 def check_spec(spec: RunSpec, settings: Settings) -> None:
     """Refuse a run that makes no sense whatever its dictionary is.
 
-    Raises: InvalidInput, with the value and the limit.
+    Raises: InvalidInput, with the value and the limit; BadBudget if it is in dollars and a price is not known.
     """
     known = profiles.names(settings)
     for role, name in (("llm", spec.llm), ("writer", spec.writer), ("judge", spec.judge)):
         if name is not None and name not in known:
             raise InvalidInput(f"{role}={name!r}; this installation has the profiles {', '.join(known)}")
+    budgets.check_budget(spec.budget, spec.profiles, settings)
     for name, values in (("methods", spec.methods), ("evaluations", spec.evaluations)):
         _refuse_repeats(name, values)
     if spec.options.prompts == "paper" and "refined" in spec.methods:
@@ -156,11 +174,12 @@ def sizes_of(connection: Connection, tenant_id: int, spec: RunSpec, held: Servic
 
 def _submit(connection: Connection, tenant_id: int, id_: UUID, spec: RunSpec, held: Services) -> runs.Submitted:
     n_features, n_shards = sizes_of(connection, tenant_id, spec, held)
-    return runs.submit(connection, tenant_id, id_, spec, n_features=n_features, n_shards=n_shards)
+    llms = profiles.recipes(spec.profiles, held.settings)
+    return runs.submit(connection, tenant_id, id_, spec, n_features=n_features, n_shards=n_shards, llms=llms)
 
 
 def _change(
-    held: Services, tenant_id: int, run_id: UUID, intent: Repeatable, state: Literal["cancelled", "paused", "running"]
+    held: Services, tenant_id: int, run_id: UUID, intent: Repeatable, state: Literal["cancelled", "paused"]
 ) -> Run:
     def work(connection: Connection) -> Run:
         _, fresh = intent.claim(connection, None)

@@ -6,7 +6,6 @@ Finer than one recipe: it tells why a label is stale. The features of a run are 
 from typing import get_args
 
 from prompts.used import prompts_used
-from schema import profiles
 from schema.recipes import digest
 from schema.records import EvidenceKind
 from schema.settings import Settings
@@ -24,11 +23,11 @@ def ingredients(brief: Brief, corpus: str, settings: Settings) -> dict[str, str]
     Raises: InvalidInput if a profile of the run is not there any more; BadProfiles.
     """
     spec = brief.spec
-    found = [profiles.profile(name, settings) for name in spec.profiles]
+    llms = recipes.llms(brief, settings)
     parts: dict[str, object] = {
         "evidence": {kind: recipes.evidence(kind, brief, corpus) for kind in get_args(EvidenceKind)},
         "prompt": prompts_used(spec),
-        "model": [*(llm.recipe if llm else None for llm in found), settings.embeddings_model],
+        "model": [*(llms[name] for name in spec.profiles), settings.embeddings_model],
         "procedure": [
             _VERSIONS, spec.methods, spec.evaluations, spec.seed, spec.options.model_dump(mode="json")
         ],

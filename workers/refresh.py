@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 from psycopg_pool import ConnectionPool
 
-from schema import graph
+from schema import graph, profiles
 from schema.corpora import OPERATOR, operator_path, size_of
 from schema.errors import GlossariumError, Unavailable
 from schema.records import RunSpec
@@ -87,7 +87,10 @@ def _open(connection: Connection, due: Due, settings: Settings) -> list[Queue]:
     run_id, asked = uuid.uuid4(), _run_spec(spec, stale, chosen)
     n_bytes = corpora.n_bytes_of(connection, due.tenant_id, spec.corpus, corpora_dir=settings.corpora_dir)
     n_shards = graph.shards_of(n_bytes)
-    submitted = runs.submit(connection, due.tenant_id, run_id, asked, n_features=len(chosen), n_shards=n_shards)
+    llms = profiles.recipes(spec.profiles, settings)
+    submitted = runs.submit(
+        connection, due.tenant_id, run_id, asked, n_features=len(chosen), n_shards=n_shards, llms=llms
+    )
     refreshes.open_run(connection, due, run_id, n_stale=len(stale.features), ingredients=made_from)
     return submitted.queues
 
