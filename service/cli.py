@@ -1,4 +1,4 @@
-"""The `glossarium` command: the API's client for people, and what starts a stack. Only it and the other `cli_` rooms print."""
+"""The `glossarium` command: the API's client for people, and what starts a stack. Only `cli` rooms print."""
 
 import subprocess
 import sys

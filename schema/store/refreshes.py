@@ -9,7 +9,7 @@ from schema.errors import NotFound
 from schema.records import Dictionary
 from schema.schedules import RETRIED, Change, FeatureDiff, LabelState, Reason, Refresh, ScheduleSpec
 from schema.selection import Selection
-from schema.store import dictionaries
+from schema.store import dictionaries, runs
 from schema.store.database import Connection
 from schema.store.features import BATCH
 from schema.store.labels import MACHINE
@@ -95,7 +95,13 @@ def wait(connection: Connection, id_: UUID, note: str) -> None:
 
 
 def close_finished(connection: Connection) -> list[UUID]:
-    """Write the diff of every refresh whose run is over, and return their ids."""
+    """Write the diff of every refresh whose run is over, and return their ids.
+
+    A run that has used up its budget is over when the next slot comes: what it left is then looked at anew.
+    """
+    for tenant_id, run_id, note in list(_queries.halted(connection)):
+        _queries.note_run(connection, run_id=run_id, note=note)
+        runs.set_state(connection, tenant_id, run_id, "cancelled")
     closed = [(id_, state, note) for id_, state, note in _queries.finished(connection)]
     for id_, state, note in closed:
         for lo in range(0, _queries.last_feature(connection, refresh_id=id_) + 1, BATCH):

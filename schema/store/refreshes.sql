@@ -81,12 +81,24 @@ SET state = :state, note = :note, finished_at = clock_timestamp(),
     n_stale = CASE WHEN :state = 'nothing' THEN 0 END, n_features = CASE WHEN :state = 'nothing' THEN 0 END
 WHERE id = :id AND state = 'due';
 
+-- name: note_run!
+UPDATE refresh SET note = :note WHERE run_id = :run_id AND state = 'running';
+
 -- name: wait!
 UPDATE refresh SET note = :note WHERE id = :id AND state = 'due' AND note IS DISTINCT FROM :note;
 
+-- name: halted
+-- Runs that paused by themselves, at their budget (a person's pause has no note), and whose schedule has come to its next slot.
+SELECT run.tenant_id, run.id, run.note
+FROM refresh JOIN run ON run.id = refresh.run_id
+WHERE refresh.state = 'running' AND run.state = 'paused' AND run.note IS NOT NULL
+  AND EXISTS (SELECT 1 FROM refresh AS later
+              WHERE later.schedule_id = refresh.schedule_id AND later.slot > refresh.slot AND later.state = 'due')
+FOR UPDATE OF refresh SKIP LOCKED;
+
 -- name: finished
 SELECT refresh.id, CASE WHEN run.id IS NULL THEN 'cancelled' ELSE run.state END,
-       CASE WHEN run.id IS NULL THEN 'its run was deleted' ELSE run.note END
+       CASE WHEN run.id IS NULL THEN 'its run was deleted' ELSE coalesce(run.note, refresh.note) END
 FROM refresh LEFT JOIN run ON run.id = refresh.run_id
 WHERE refresh.state = 'running' AND (run.id IS NULL OR run.state IN ('done', 'failed', 'cancelled'))
 ORDER BY refresh.fired_at

@@ -45,8 +45,9 @@ SELECT :schedule_id, :slot, :n_missed,
        'the refresh of ' || to_char(earlier.slot, 'YYYY-MM-DD HH24:MI "UTC"') || ' is not over',
        CASE WHEN earlier.slot IS NULL THEN NULL ELSE clock_timestamp() END
 FROM (VALUES (1)) AS one LEFT JOIN LATERAL (
-    SELECT slot FROM refresh
-    WHERE schedule_id = :schedule_id AND state IN ('due', 'running') AND slot <> :slot
+    SELECT refresh.slot FROM refresh LEFT JOIN run ON run.id = refresh.run_id
+    WHERE refresh.schedule_id = :schedule_id AND refresh.state IN ('due', 'running') AND refresh.slot <> :slot
+      AND NOT coalesce(run.state = 'paused' AND run.note IS NOT NULL, false) -- its budget is used up
     LIMIT 1
 ) AS earlier ON true
 ON CONFLICT (schedule_id, slot) DO NOTHING

@@ -394,3 +394,37 @@ def test_a_job_that_is_carried_out_again_asks_for_no_refusal_again(
     night.house.query("UPDATE run SET state = 'running' RETURNING id")
     night.house.work()
     assert len(server.chats) == n_calls
+
+
+def test_a_budget_is_that_of_every_run_and_what_it_leaves_waits_for_the_next_slot(
+    night_of: Callable[..., Night],
+) -> None:
+    night = night_of(methods=("max_activating",), budget={"tokens": 1})
+    opened = night.begin()
+    night.house.work()
+    refresh(night.house.pool, night.house.settings)
+    assert opened.run_id is not None
+    halted = night.house.run(opened.run_id)
+    assert (halted.state, halted.spec.budget is not None) == ("paused", True)
+    assert night.slot(opened.id).state == "running"  # until the next slot it may be given more
+    night.change(run__budget=None)
+    second = night.fall()
+    first = night.slot(opened.id)
+    assert (first.state, first.note) == ("cancelled", halted.note)
+    assert night.house.run(opened.run_id).state == "cancelled"
+    assert (second.state, second.changes) == ("done", {"new": 6})
+
+
+def test_a_run_that_a_person_paused_is_left_alone(night_of: Callable[..., Night]) -> None:
+    night = night_of()
+    opened = night.begin()
+    assert opened.run_id is not None
+    with database.lend(night.house.pool) as connection:
+        runs.set_state(connection, 1, opened.run_id, "paused")
+        connection.execute("UPDATE schedule SET since = '2026-01-01' WHERE id = %s", (night.schedule_id,))
+        schedules.fire_due(connection)
+    refresh(night.house.pool, night.house.settings)
+    with database.lend(night.house.pool) as connection:
+        (skipped, _) = refreshes.page(connection, night.schedule_id)
+    assert skipped.state == "skipped"
+    assert night.house.run(opened.run_id).state == "paused"
