@@ -211,9 +211,14 @@ def test_a_run_is_put_on_a_schedule_from_the_command_line(api: Api, spec: Schedu
         glossarium(
             *("schedule", "add", str(run.id)[:8], "--cron", "15 2 * * *", "--time-zone", "Asia/Tokyo"),
             *("--features", "alive", "--no-changed", "--input-lift-below", "0.1", "--older-than", "30", "--json"),
+            *("--budget", "200k tokens"),
         )
     )
-    assert made["spec"]["run"] == {**run.spec.model_dump(mode="json"), "features": "alive"}
+    assert made["spec"]["run"] == {
+        **run.spec.model_dump(mode="json"),
+        "features": "alive",
+        "budget": {"dollars": None, "tokens": 200_000},
+    }
     assert (made["spec"]["cron"], made["spec"]["time_zone"]) == ("15 2 * * *", "Asia/Tokyo")
     policy = Policy(changed=False, input_lift_below=0.1, older_than_days=30)
     assert made["spec"]["policy"] == policy.model_dump(mode="json")
