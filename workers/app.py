@@ -12,6 +12,7 @@ from celery.signals import celeryd_init, setup_logging, worker_process_init, wor
 
 from schema.settings import load_settings
 from schema.stages import QUEUE_NAMES
+from workers.beat import entries
 from workers.logs import configure_logging
 
 _QUEUES_VARIABLE = "GLOSSARIUM_WORKER_QUEUES"  # how a spawned child learns what its parent was started with
@@ -38,13 +39,7 @@ def _make_app() -> Celery:
             "health_check_interval": 10,
             "retry_on_timeout": True,
         },
-        beat_schedule={
-            "sweep": {
-                "task": "workers.sweep",
-                "schedule": settings.sweep_s,
-                "options": {"queue": "control", "expires": settings.sweep_s},
-            }
-        },
+        beat_schedule=entries(settings),
         timezone="UTC",
     )
     return made
