@@ -84,13 +84,13 @@ def _read(context: Context) -> Bench:
     court = convene(context)
     block = court.block
     with context.transaction() as connection:
-        (activated,) = jobs.results(connection, context.job.run_id, Stage.ACTIVATE, [context.job.block])
+        activations = jobs.left(connection, context.job.run_id, Stage.ACTIVATE, context.job.block, "features")
         selected = run_features.selected(connection, context.job.run_id, _FEW + 1)
         known = scores.load(connection, block.brief.dictionary.id, court.recipe, block.selected)
     return Bench(
         court=court,
         llm=profile(block.brief.spec.profiles.judge, context.settings),
-        activations=(activated.result or {}).get("features", {}),
+        activations=activations,
         rankings=ranked(context),
         outputs={score.description_id: score for score in known if score.kind == "output"},
         controls=_llm_controls(block, selected),
