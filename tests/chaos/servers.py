@@ -86,9 +86,10 @@ class Postgres(Server):
                 assert time.monotonic() < deadline, "Postgres does not come up"
                 time.sleep(0.05)
 
-    def crash(self) -> None:
+    def crash(self, down_s: float = 0.0) -> None:
         """Restart in immediate mode: SIGQUIT, no checkpoint, every connection cut, recovery at the start."""
         self.stop(signal.SIGQUIT)
+        time.sleep(down_s)
         self.start()
 
 
