@@ -21,13 +21,15 @@ SELECT * FROM unnest(CAST(:waits AS bigint[]), CAST(:for_jobs AS bigint[]));
 WITH front AS (
     SELECT first.id
     FROM run CROSS JOIN unnest(CAST(:queues AS text[])) AS queue CROSS JOIN LATERAL (
-        SELECT job.id FROM job
+        SELECT job.id, job.priority, job.vtime FROM job
         WHERE job.run_id = run.id AND job.queue = queue.queue AND job.state = 'ready'
           AND job.stage = ANY(:stages) AND job.run_at <= clock_timestamp()
         ORDER BY job.priority DESC, job.vtime, job.id
         LIMIT 8
     ) AS first
     WHERE run.state IN ('queued', 'running')
+    ORDER BY first.priority DESC, first.vtime, first.id
+    LIMIT 32
 ), candidate AS (
     SELECT job.id FROM job
     WHERE job.id = ANY(ARRAY(SELECT id FROM front)) AND job.state = 'ready'
