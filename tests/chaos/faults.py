@@ -105,10 +105,9 @@ def workers_killed(arena: Arena, size: Size) -> Outcome:
     recovered = arena.until_work_goes_on(trial.id)
     books = trial.end(unresolved=IN_FLIGHT * killed.count("llm"))
     counted = ", ".join(f"{queue} {killed.count(queue)}" for queue in QUEUE_NAMES)
-    asked_again = books.served - books.settled
     # A lease, two sweeps, and a worker that has to start.
     allowed = LEASE_S + TWO_SWEEPS_S + 30
-    detail = f"{size.many} features; {counted}; {asked_again} calls were in flight"
+    detail = f"{size.many} features; {counted}; {books.unresolved} calls were in flight"
     return trial.outcome("kill -9 of a worker", len(killed), books, recovered, allowed, detail)
 
 
@@ -310,7 +309,7 @@ def run_paused(arena: Arena, size: Size) -> Outcome:
         arena.llm.slow_s = 0.0
         recovered = arena.until_work_goes_on(trial.id)
         books = trial.end()
-    detail = f"the last call came {quiet_s:.1f} s after the pause; {books.served} calls, all in the ledger"
+    detail = f"the last call came {quiet_s:.1f} s after the pause; {books.served} calls, all settled"
     return trial.outcome("pause and resume", 1, books, recovered, TWO_SWEEPS_S + 15, detail)
 
 

@@ -13,7 +13,7 @@ class Books(NamedTuple):
     doubled:   descriptions and labels beyond the one that each should have.
     dead:      jobs that were given up.
     served:    chats that the LLM server was asked.
-    settled:   those of them that are in the ledger.
+    settled:   requests that the run's account knows the end of; `unresolved` are still reserved.
     """
 
     missing: int
@@ -22,6 +22,7 @@ class Books(NamedTuple):
     dead: int
     served: int
     settled: int
+    unresolved: int
 
 
 def balance(arena: Arena, run_id: UUID, served: int) -> Books:
@@ -40,24 +41,26 @@ def balance(arena: Arena, run_id: UUID, served: int) -> Books:
         " WHERE run_id = %s",
         run_id,
     )[0]
-    settled = arena.query("SELECT coalesce(sum(attempts), 0) FROM call WHERE run_id = %s", run_id)[0][0]
+    settled, unresolved = arena.query("SELECT n_settled, n_open FROM spending WHERE run_id = %s", run_id)[0]
     return Books(
         missing=features * methods - described[1] + features - labelled[1],
         doubled=described[0] - described[1] + labelled[0] - labelled[1],
         leased=jobs[0],
         dead=jobs[1],
         served=served,
-        settled=int(settled),
+        settled=settled,
+        unresolved=unresolved,
     )
 
 
 def check(books: Books, *, unresolved: int = 0, dead: int = 0) -> None:
-    """Assert that nothing is lost, doubled or left in hand, and that every call but some is in the ledger.
+    """Assert that nothing is lost, doubled or left in hand, and that every request is in the account.
 
-    unresolved:  calls that may be missing from it: those that were in flight when their worker died.
+    unresolved:  requests that may still be reserved: those that were in flight when their worker died.
     """
     assert books.missing == 0, books
     assert books.doubled == 0, books
     assert books.leased == 0, books
     assert books.dead == dead, books
-    assert books.settled <= books.served <= books.settled + unresolved, books
+    assert books.settled <= books.served <= books.settled + books.unresolved, books
+    assert books.unresolved <= unresolved, books
