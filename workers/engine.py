@@ -15,6 +15,7 @@ from psycopg_pool import ConnectionPool
 
 from schema import profiles
 from schema.errors import (
+    DatabaseUnavailable,
     InvalidInput,
     JobStopped,
     LeaseLost,
@@ -31,6 +32,7 @@ from schema.store.jobs import Job
 from workers.pulse import Progress, Pulse
 
 _log = structlog.get_logger()
+_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # a restart of Postgres takes seconds
 
 _ROOMS: dict[Stage, tuple[str, str]] = {
     Stage.INGEST: ("workers.ingest", "ingest"),
@@ -139,6 +141,8 @@ class Engine:
                 return self._give_back(job, str(exc), 0)
             case LLMUnavailable():
                 return self._give_back(job, str(exc), exc.retry_after_s)
+            case DatabaseUnavailable():
+                return self._give_back(job, str(exc), 1)
             case Unavailable() | StorageFull():
                 return self._give_back(job, str(exc), 10)
             case InvalidInput():
@@ -149,19 +153,25 @@ class Engine:
 
     def _give_back(self, job: Job, reason: str, delay_s: float) -> list[Queue]:
         _log.warning("job given back", reason=reason, delay_s=delay_s)
-        try:
-            with database.lend(self._pool) as connection:
-                jobs.give_back(connection, job, reason=reason, delay_s=delay_s)
-        except Unavailable as exc:
-            _log.warning("left to the sweeper", error=str(exc))
-        return []
+
+        def tell(connection: Connection) -> list[Queue]:
+            jobs.give_back(connection, job, reason=reason, delay_s=delay_s)
+            return []
+
+        return self._report(tell)
 
     def _fail(self, job: Job, reason: str, *, final: bool) -> list[Queue]:
-        try:
-            with database.lend(self._pool) as connection:
-                return jobs.fail(connection, job, reason=reason, final=final)
-        except Unavailable as exc:
-            _log.warning("left to the sweeper", error=str(exc))
+        return self._report(lambda connection: jobs.fail(connection, job, reason=reason, final=final))
+
+    def _report(self, tell: Callable[[Connection], list[Queue]]) -> list[Queue]:
+        """Tell Postgres what became of a job, and again while it is away: else the job waits for its lease to end."""
+        for pause_s in _PAUSES_S:
+            time.sleep(pause_s)
+            try:
+                with database.lend(self._pool) as connection:
+                    return tell(connection)
+            except Unavailable as exc:
+                _log.warning("not told what became of a job", error=str(exc))
         return []
 
 
