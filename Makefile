@@ -10,7 +10,7 @@ ORACLES := $(VENV)-oracles
 NEED_PYTHON = @test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test oracles check bench
+.PHONY: help install demo up test oracles check bench chaos soak
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -54,3 +54,9 @@ check: install  ## lint, types and import contracts
 
 bench: install  ## measure the methods against plain loops, as ratios in one run
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+chaos: install  ## kill, stop, cut off and poison everything, and hold what is left against the oracle
+	$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: install  ## half an hour of runs, memory and connections watched
+	$(BIN)/python -m tests.chaos --soak 30 $(ARGS)

@@ -19,7 +19,6 @@ from schema.settings import Settings, read_secret
 DEFAULT, NONE = "default", "none"
 IN_FLIGHT = 64
 IN_FLIGHT_EMBEDDED = 4
-LEASE_MARGIN_S = 30.0
 _RETRY_AFTER_OPERATOR_S = 600.0
 _PER_MILLION = 1e-6
 
@@ -127,8 +126,8 @@ def recipes(wanted: Iterable[str], settings: Settings) -> dict[str, dict[str, ob
 
 
 def lease_s(settings: Settings) -> float:
-    """Return how long the lease of an LLM job lasts: the longest read time-out of a profile and 30 s."""
-    return max(known.timeout_s for known in profiles(settings).values()) + LEASE_MARGIN_S
+    """Return how long the lease of an LLM job lasts: the longest read time-out of a profile and a margin."""
+    return max(known.timeout_s for known in profiles(settings).values()) + settings.lease_margin_s
 
 
 def _from_environment(settings: Settings) -> LLMProfile:

@@ -188,6 +188,8 @@ class RunSpec(Record):
     writer: str | None = Field(None, max_length=100, description="the profile that writes sentences; null: as `llm`")
     judge: str | None = Field(None, max_length=100, description="the LLM judge's profile; null: as `llm`")
     seed: int = Field(0, ge=0, lt=2**31)
+    priority: int = Field(0, ge=-10, le=10, description="jobs of a higher one go first, whatever else waits")
+    weight: float = Field(1.0, ge=0.01, le=100, description="the share of the workers, among runs of one priority")
     budget: Budget | None = Field(None, description="as submitted; null: no cap. `usage.spending` has it as it is now")
     options: RunOptions = RunOptions()
 
@@ -273,6 +275,15 @@ class Usage(Record):
     spending: Spending | None = None
 
 
+class DeadJob(Record):
+    """Work that was given up, and what it was about; the features then say so in their status."""
+
+    stage: str
+    features: tuple[int, ...] = ()
+    document: int | None = Field(description="the number of a document of the corpus, which was left out")
+    reason: str
+
+
 class Run(Record):
     """A stored run."""
 
@@ -288,6 +299,7 @@ class Run(Record):
     stages: tuple[StageProgress, ...] = ()
     counts: tuple[MethodCount, ...] = ()
     usage: Usage | None = Field(None, description="of LLMs so far; not in lists")
+    dead: tuple[DeadJob, ...] = Field((), description="what was given up; at most 100, not in lists")
 
 
 # ---------------------------------------------------------------------------------------------- evidence

@@ -72,6 +72,7 @@ CREATE TABLE run (
 );
 CREATE INDEX run_by_tenant ON run (tenant_id, created_at DESC, id);
 CREATE INDEX run_by_dictionary ON run (dictionary_id, created_at DESC);
+CREATE INDEX run_active ON run (id) WHERE state IN ('queued', 'running');
 
 CREATE TABLE idempotency (
     tenant_id smallint NOT NULL REFERENCES tenant,
@@ -93,6 +94,8 @@ CREATE TABLE run_feature (
     UNIQUE (run_id, feature)
 );
 
+-- A job that was lost twice is divided. Parts of a block are single features, told apart by corpus_shard from 1 on. A
+-- document that is set apart from its corpus shard has the block 1 + its number; in_hand is the one that is being read.
 CREATE TABLE job (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     run_id uuid NOT NULL REFERENCES run ON DELETE CASCADE,
@@ -118,9 +121,13 @@ CREATE TABLE job (
     seconds double precision,
     started_at timestamptz,
     finished_at timestamptz,
+    queue text NOT NULL,
+    begun boolean NOT NULL DEFAULT false,
+    in_hand integer,
     UNIQUE (run_id, stage, block, corpus_shard)
 );
-CREATE INDEX job_ready ON job (stage, priority DESC, vtime, id) WHERE state = 'ready';
+CREATE INDEX job_ready ON job (run_id, queue, priority DESC, vtime, id) WHERE state = 'ready';
+CREATE INDEX job_unfinished ON job (run_id) WHERE state IN ('blocked', 'ready', 'leased');
 CREATE INDEX job_leased ON job (lease_until) WHERE state = 'leased';
 
 CREATE TABLE job_dependency (

@@ -47,7 +47,10 @@ class Settings(BaseSettings):
     llm_profiles: Path | None = None  # a TOML file of more LLMs than LLM_BASE_URL; see schema/profiles.py
     lease_s: float = 90.0
     heartbeat_s: float = 20.0
+    lease_margin_s: float = 30.0  # of an LLM job's lease, beyond the longest time-out of a call
+    watch_s: float = 2.0  # how often a worker looks whether the runs of its jobs were paused or cancelled
     sweep_s: float = 10.0
+    max_memory_mb: int | None = Field(None, ge=256)  # of a subject worker, which then makes way for a fresh one
     statement_timeout_ms: int = 30_000
 
     @property

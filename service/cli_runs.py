@@ -45,6 +45,8 @@ def run(
     judge: Annotated[str | None, typer.Option(help="The LLM judge's profile; as --llm by default.")] = None,
     budget: BudgetText = None,
     seed: int = 0,
+    priority: Annotated[int, typer.Option(help="Higher ones go first, whatever else waits; -10 to 10.")] = 0,
+    weight: Annotated[float, typer.Option(help="Its share of the workers, among runs of one priority.")] = 1.0,
     preset_name: Annotated[str, typer.Option("--preset", help="default, small or paper")] = "default",
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE, such as judge_trials=1; may be given again.")
@@ -72,6 +74,8 @@ def run(
                 "judge": judge,
                 "budget": allowed,
                 "seed": seed,
+                "priority": priority,
+                "weight": weight,
                 **chosen,
             }
         )
@@ -175,6 +179,8 @@ def _finish(run: Run, as_json: bool) -> None:
         note = f" ({render.printable(run.note)})" if run.note else ""
         if run.usage is not None and (run.usage.calls or run.spec.budget):
             out.print(render.usage_table(run.usage))
+        for job in run.dead:
+            err.print(render.dead_line(job), markup=False, highlight=False, soft_wrap=True)
         say(f"run {run.id}: {run.state}{note}{_hint(run)}")
     if run.state in ("failed", "cancelled", "paused"):
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ from schema.records import (
     Calibration,
     CallCount,
     CurvePoint,
+    DeadJob,
     Description,
     Dictionary,
     Exemplars,
@@ -96,6 +97,13 @@ def stages_table(stages: Iterable[StageProgress]) -> Table:
         dead = f", {stage.dead} dead" if stage.dead else ""
         table.add_row(stage.stage, f"{stage.jobs_done}{dead}", str(stage.units_done), f"{stage.seconds:.1f}")
     return table
+
+
+def dead_line(job: DeadJob) -> str:
+    """Return what was given up of a run, and why."""
+    some = ", ".join(map(str, job.features))
+    about = f" of document {job.document}" if job.document is not None else f" of features {some}" if some else ""
+    return f"given up: {job.stage}{about}: {printable(job.reason)}"
 
 
 def features_table(features: Iterable[FeatureSummary]) -> Table:

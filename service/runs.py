@@ -93,13 +93,13 @@ def list_run_labels(run_id: UUID, query: Annotated[PageQuery, Query()], held: He
 
 @router.post("/{run_id}/cancel", responses=examples.ok(examples.CANCELLED_RUN))
 def cancel_run(run_id: UUID, held: Held, tenant_id: Tenant, intent: Repeatable) -> Run:
-    """End a run. What is finished stays; jobs that are under way end at their next heartbeat."""
+    """End a run. What is finished stays; jobs that are under way end within seconds, and no LLM is asked any more."""
     return _change(held, tenant_id, run_id, intent, "cancelled")
 
 
 @router.post("/{run_id}/pause", responses=examples.ok(examples.PAUSED_RUN))
 def pause_run(run_id: UUID, held: Held, tenant_id: Tenant, intent: Repeatable) -> Run:
-    """Let a run rest: no job of it is started until it is resumed."""
+    """Let a run rest: within seconds no job goes on and no LLM is asked, until it is resumed."""
     return _change(held, tenant_id, run_id, intent, "paused")
 
 

@@ -78,7 +78,7 @@ class LLMServer:
     """A server on a free loopback port, for as long as the context lasts.
 
     mode:           how it (mis)behaves; may be set at any time.
-    misbehave:      if given, the mode holds only for requests whose number (0, 1, …) it accepts.
+    misbehave:      if given, the mode holds only for requests whose number (0, 1, …) it accepts; or it names the mode.
     retry_after_s:  sent with `rate_limited`.
     slow_s:         how long every answer takes.
     requests:       everything that was asked, in order of arrival.
@@ -87,7 +87,7 @@ class LLMServer:
     """
 
     def __init__(
-        self, mode: Mode = "ok", *, misbehave: Callable[[int], bool] | None = None, retry_after_s: float = 0.0
+        self, mode: Mode = "ok", *, misbehave: Callable[[int], bool | Mode] | None = None, retry_after_s: float = 0.0
     ) -> None:
         self.mode: Mode = mode
         self.misbehave = misbehave
@@ -128,7 +128,8 @@ class LLMServer:
         with self._lock:
             number = len(self.requests)
             self.requests.append(request)
-        return self.mode if self.misbehave is None or self.misbehave(number) else "ok"
+        chosen = True if self.misbehave is None else self.misbehave(number)
+        return chosen if isinstance(chosen, str) else self.mode if chosen else "ok"
 
 
 # ---------------------------------------------------------------------------------------------------------- answers

@@ -10,8 +10,9 @@ from typing import Any
 from celery import Celery
 from celery.signals import celeryd_init, setup_logging, worker_process_init, worker_ready
 
-from schema.settings import load_settings
+from schema.settings import Settings, load_settings
 from schema.stages import QUEUE_NAMES
+from workers.beat import entries
 from workers.guard import prepare_database, start_guard
 from workers.logs import configure_logging
 
@@ -27,6 +28,8 @@ def _make_app() -> Celery:
         task_default_queue="control",
         worker_prefetch_multiplier=1,
         worker_pool_start_method="spawn",  # CUDA does not survive a fork
+        worker_proc_alive_timeout=60,  # a spawned child on a busy machine takes longer than the 4 s of the default
+        worker_max_memory_per_child=_max_kilobytes(settings),
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
         worker_enable_remote_control=False,
@@ -34,21 +37,22 @@ def _make_app() -> Celery:
         broker_connection_max_retries=None,
         broker_pool_limit=4,
         broker_transport_options={
-            "socket_timeout": 10,
+            "socket_timeout": 5,
             "socket_connect_timeout": 3,
             "health_check_interval": 10,
             "retry_on_timeout": True,
         },
-        beat_schedule={
-            "sweep": {
-                "task": "workers.sweep",
-                "schedule": settings.sweep_s,
-                "options": {"queue": "control", "expires": settings.sweep_s},
-            }
-        },
+        beat_schedule=entries(settings),
         timezone="UTC",
     )
     return made
+
+
+def _max_kilobytes(settings: Settings) -> int:
+    """Return after how much resident memory a spawned child is replaced, between two jobs: most of the machine's."""
+    if settings.max_memory_mb is not None:
+        return settings.max_memory_mb * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024 * 3 // 4
 
 
 app = _make_app()

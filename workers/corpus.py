@@ -42,15 +42,17 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The documents whose number leaves `index` when divided by `count`, and is larger than `after`."""
+    """The documents whose number leaves `index` when divided by `count`: one of them, or all but some."""
 
     index: int = 0
     count: int = 1
-    after: int = -1
+    only: int | None = None
+    without: frozenset[int] = frozenset()
 
     def holds(self, document: int) -> bool:
-        """Return whether a document belongs to this shard and is still to be read."""
-        return document % self.count == self.index and document > self.after
+        """Return whether a document belongs to this shard."""
+        chosen = document not in self.without if self.only is None else document == self.only
+        return chosen and document % self.count == self.index
 
 
 WHOLE = Shard()

@@ -111,8 +111,7 @@ def survives(ranking: Ranking | None, description: Description) -> bool:
 def ranked(context: Context) -> dict[int, Ranking]:
     """Return the rankings of a job's block; empty where its `rank` job died, or there was none."""
     with context.transaction() as connection:
-        found = jobs.results(connection, context.job.run_id, Stage.RANK, [context.job.block])
-    features = found[0].result["features"] if found and found[0].result else {}
+        features = jobs.left(connection, context.job.run_id, Stage.RANK, context.job.block, "features")
     return {
         int(feature): Ranking(
             {int(id_): HitHalves(*map(tuple, halves)) for id_, halves in left["hits"].items()},

@@ -3,7 +3,6 @@
 Knows leases and failures; does not know what a stage computes.
 """
 
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from psycopg_pool import ConnectionPool
 
 from schema import profiles
 from schema.errors import (
-    GlossariumError,
+    DatabaseUnavailable,
     InvalidInput,
     JobStopped,
     LeaseLost,
@@ -30,8 +29,10 @@ from schema.stages import QUEUES, Queue, Stage
 from schema.store import database, jobs
 from schema.store.database import Connection
 from schema.store.jobs import Job
+from workers.pulse import Progress, Pulse
 
 _log = structlog.get_logger()
+_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # a restart of Postgres takes seconds
 
 _ROOMS: dict[Stage, tuple[str, str]] = {
     Stage.INGEST: ("workers.ingest", "ingest"),
@@ -54,25 +55,6 @@ class Outcome(NamedTuple):
     write: Callable[[Connection], None]
     result: dict[str, Any] | None = None
     more: Sequence[NewJob] = ()
-
-
-class Progress:
-    """How far a job is. Moving it renews the lease; it raises where the run was paused or cancelled."""
-
-    def __init__(self) -> None:
-        self.done = 0
-        self.moves = 1  # the start of an attempt is progress
-        self.stopped: GlossariumError | None = None
-
-    def advance(self, units: int = 0) -> None:
-        """Say that work went on; units are what the job counts (features, shards).
-
-        Raises: JobStopped if the run was paused or cancelled, LeaseLost if another worker has the job.
-        """
-        self.done += units
-        self.moves += 1
-        if self.stopped is not None:
-            raise self.stopped
 
 
 class Context(NamedTuple):
@@ -111,6 +93,7 @@ class Engine:
         self._settings = settings
         self._pool = pool
         self._owner = owner
+        self._pulse = Pulse(settings)
 
     def work(self, stages: Sequence[Stage], ring: Callable[[list[Queue]], bool]) -> bool:
         """Carry out one ready job of some stages; return whether there was one.
@@ -131,10 +114,10 @@ class Engine:
 
     def _carry_out(self, job: Job, lease_s: float) -> list[Queue]:
         """Run the job's room and settle the job whatever happens; the task wrapper, so it catches everything."""
-        progress = Progress()
+        progress = Progress(lambda: self._begin(job))
         started = time.monotonic()
         try:
-            with _heartbeat(self._settings, job, progress, lease_s):
+            with self._pulse.holding(job, progress, lease_s):
                 outcome = _room(job.stage)(Context(self._settings, job, progress, self._pool))
                 with database.lend(self._pool) as connection:
                     outcome.write(connection)
@@ -145,6 +128,10 @@ class Engine:
         _log.info("job done", block=job.block, seconds=round(time.monotonic() - started, 2))
         return queues
 
+    def _begin(self, job: Job) -> None:
+        with database.lend(self._pool) as connection:
+            jobs.begin(connection, job)
+
     def _settle(self, job: Job, exc: Exception) -> list[Queue]:
         match exc:
             case LeaseLost():
@@ -154,6 +141,8 @@ class Engine:
                 return self._give_back(job, str(exc), 0)
             case LLMUnavailable():
                 return self._give_back(job, str(exc), exc.retry_after_s)
+            case DatabaseUnavailable():
+                return self._give_back(job, str(exc), 1)
             case Unavailable() | StorageFull():
                 return self._give_back(job, str(exc), 10)
             case InvalidInput():
@@ -164,19 +153,25 @@ class Engine:
 
     def _give_back(self, job: Job, reason: str, delay_s: float) -> list[Queue]:
         _log.warning("job given back", reason=reason, delay_s=delay_s)
-        try:
-            with database.lend(self._pool) as connection:
-                jobs.give_back(connection, job, reason=reason, delay_s=delay_s)
-        except Unavailable as exc:
-            _log.warning("left to the sweeper", error=str(exc))
-        return []
+
+        def tell(connection: Connection) -> list[Queue]:
+            jobs.give_back(connection, job, reason=reason, delay_s=delay_s)
+            return []
+
+        return self._report(tell)
 
     def _fail(self, job: Job, reason: str, *, final: bool) -> list[Queue]:
-        try:
-            with database.lend(self._pool) as connection:
-                return jobs.fail(connection, job, reason=reason, final=final)
-        except Unavailable as exc:
-            _log.warning("left to the sweeper", error=str(exc))
+        return self._report(lambda connection: jobs.fail(connection, job, reason=reason, final=final))
+
+    def _report(self, tell: Callable[[Connection], list[Queue]]) -> list[Queue]:
+        """Tell Postgres what became of a job, and again while it is away: else the job waits for its lease to end."""
+        for pause_s in _PAUSES_S:
+            time.sleep(pause_s)
+            try:
+                with database.lend(self._pool) as connection:
+                    return tell(connection)
+            except Unavailable as exc:
+                _log.warning("not told what became of a job", error=str(exc))
         return []
 
 
@@ -185,37 +180,3 @@ def _room(stage: Stage) -> Room:
     module, name = _ROOMS[stage]
     room: Room = getattr(import_module(module), name)
     return room
-
-
-@contextmanager
-def _heartbeat(settings: Settings, job: Job, progress: Progress, lease_s: float) -> Iterator[None]:
-    """Renew the lease from a thread and a connection of its own, as long as progress moves."""
-    over = threading.Event()
-    thread = threading.Thread(
-        target=_beat, args=(settings, job, progress, lease_s, over), name=f"heartbeat-{job.id}", daemon=True
-    )
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(timeout=settings.heartbeat_s)
-
-
-def _beat(settings: Settings, job: Job, progress: Progress, lease_s: float, over: threading.Event) -> None:
-    seen = 0
-    while not over.wait(settings.heartbeat_s):
-        if progress.moves == seen:
-            continue
-        seen = progress.moves
-        try:
-            with database.connect(settings.database_url, autocommit=True, statement_timeout_ms=10_000) as connection:
-                state = jobs.heartbeat(connection, job, lease_s=lease_s, progress=progress.done)
-        except LeaseLost as exc:
-            progress.stopped = exc
-            return
-        except Unavailable as exc:
-            _log.warning("heartbeat missed", error=str(exc))
-            continue
-        if state in ("paused", "cancelled", "failed"):
-            progress.stopped = JobStopped(f"the run is {state}")

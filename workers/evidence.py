@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,7 +24,7 @@ from schema.subjects import Site
 from workers import recipes
 from workers.changing import Scene, prepare_linear
 from workers.corpus import Context as TextContext
-from workers.corpus import Shard, contexts, open_corpus
+from workers.corpus import Document, Shard, contexts, open_corpus
 from workers.desk import read_brief, read_corpus
 from workers.dictionary import LoadedDictionary
 from workers.engine import Context, Outcome
@@ -50,24 +50,41 @@ def collect_exemplars(context: Context) -> Outcome:
     """Return the partial exemplars of one corpus shard, as a blob; nothing where the whole is known already."""
     started = time.monotonic()
     brief, corpus = read_brief(context), read_corpus(context)
-    n_shards = len(_shards(context))
-    recipe = recipes.partial(brief, corpus, context.job.shard, n_shards)
+    shard = _shard(context)
+    recipe = recipes.partial(brief, corpus, shard)
     with context.transaction() as connection:
         known = artifacts.get(connection, recipes.exemplars(brief, corpus)) or artifacts.get(connection, recipe)
     if known is not None:
         return Outcome(lambda connection: None, {})
     opened = open_dictionary(context, brief, corpus)
     reader = Reader(opened.dictionary, _empty(opened, brief))
-    documents = open_corpus(corpus_path(context, brief), Shard(context.job.shard, n_shards))
-    found = contexts(documents, opened.subject.tokenize, brief.spec.options.context_length, sink=opened.subject.sink_id)
-    n_tokens = _FORWARDS_AT_ONCE * tokens_per_forward(opened.subject)
-    for shape, rows in in_fixed_shapes(found, lambda one: len(one.ids), n_tokens):
-        read_contexts(opened.subject, [reader], rows, shape.length)
-        context.progress.advance()
+    context.progress.advance()
+    documents = open_corpus(corpus_path(context, brief), shard)
+    for some in _one_by_one(context, documents) if context.job.lost else [documents]:
+        _read_documents(context, opened, reader, some, brief.spec.options.context_length)
     blob = open_blobs(context.settings).put_stream(frames(reader.exemplars.blocks()), _NO_LIMIT)
     context.progress.advance(1)
     spent = {"seconds": time.monotonic() - started, "tokens_per_forward": tokens_per_forward(opened.subject)}
     return Outcome(lambda connection: artifacts.put(connection, recipe, *blob), spent)
+
+
+def _read_documents(
+    context: Context, opened: Opened, reader: "Reader", documents: Iterable[Document], length: int
+) -> None:
+    subject = opened.subject
+    found = contexts(documents, subject.tokenize, length, sink=subject.sink_id)
+    n_tokens = _FORWARDS_AT_ONCE * tokens_per_forward(subject)
+    for shape, rows in in_fixed_shapes(found, lambda one: len(one.ids), n_tokens):
+        read_contexts(subject, [reader], rows, shape.length)
+        context.progress.advance()
+
+
+def _one_by_one(context: Context, documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Yield documents, and note each before it is read: a worker died over this shard, and may do so again."""
+    for document in documents:
+        with context.transaction() as connection:
+            jobs.hold(connection, context.job, document.index)
+        yield [document]
 
 
 def merge_exemplars(context: Context) -> Outcome:
@@ -75,7 +92,8 @@ def merge_exemplars(context: Context) -> Outcome:
     started = time.monotonic()
     brief, corpus = read_brief(context), read_corpus(context)
     opened = open_dictionary(context, brief, corpus)
-    blob = _merged(context, brief, corpus)
+    parts = _parts(context)
+    blob = _merged(context, brief, corpus, parts)
     found = _summary(context, blob.sha256)
     chosen = choose_features(brief, found.n_firing > 0)
     recipe = recipes.exemplars(brief, corpus)
@@ -85,10 +103,11 @@ def merge_exemplars(context: Context) -> Outcome:
         )
     if brief.spec.options.token_change == "linear":
         prepare_linear(Scene(context, brief, corpus, opened))
-    spent = [shard.result for shard in _shards(context) if shard.result]  # none for what was known before
-    seconds = time.monotonic() - started + sum(shard["seconds"] for shard in spent)
+    spent = [part.result for part in parts if part.result]  # none for what was known before
+    seconds = time.monotonic() - started + sum(part["seconds"] for part in spent)
     fingerprint = opened.subject.fingerprint
-    fingerprint |= {"tokens_per_forward": min(shard["tokens_per_forward"] for shard in spent)} if spent else {}
+    fingerprint |= {"tokens_per_forward": min(part["tokens_per_forward"] for part in spent)} if spent else {}
+    fingerprint |= {"documents_left_out": left_out} if (left_out := _left_out(parts)) else {}
     provenance = recipes.provenance("exemplars", brief, corpus, fingerprint, seconds, found.n_tokens)
     _store(Scene(context, brief, corpus, opened), blob.sha256, sorted(absent), provenance)
 
@@ -133,9 +152,38 @@ def choose_features(brief: Brief, alive: torch.Tensor) -> list[RunFeature]:
     ]
 
 
-def _shards(context: Context) -> list[jobs.Finished]:
+class _Part(NamedTuple):
+    """What a corpus job read, or was to read, and what it left; None if it died."""
+
+    shard: Shard
+    result: dict[str, Any] | None
+
+
+def _shard(context: Context) -> Shard:
+    """Return the documents that a corpus job is about."""
+    job = context.job
     with context.transaction() as connection:
-        return jobs.results(connection, context.job.run_id, Stage.EXEMPLARS)
+        n_shards = len(jobs.results(connection, job.run_id, Stage.EXEMPLARS))
+        apart = jobs.set_apart(connection, job.run_id, job.shard)
+    return Shard(job.shard, n_shards, only=job.document, without=frozenset(apart if job.document is None else ()))
+
+
+def _parts(context: Context) -> list[_Part]:
+    """Return the parts of a run's corpus: its shards, and documents that were set apart from them."""
+    run_id = context.job.run_id
+    with context.transaction() as connection:
+        shards = jobs.results(connection, run_id, Stage.EXEMPLARS)
+        apart = {shard.shard: jobs.set_apart(connection, run_id, shard.shard) for shard in shards}
+        blocks = [1 + document for documents in apart.values() for document in documents]
+        alone = jobs.results(connection, run_id, Stage.EXEMPLARS, blocks)
+    n = len(shards)
+    whole = [_Part(Shard(one.shard, n, without=frozenset(apart[one.shard])), one.result) for one in shards]
+    return [*whole, *(_Part(Shard(one.shard, n, only=one.block - 1), one.result) for one in alone)]
+
+
+def _left_out(parts: Sequence[_Part]) -> str:
+    """Return the numbers of documents that no worker survived."""
+    return ", ".join(str(part.shard.only) for part in parts if part.shard.only is not None and part.result is None)
 
 
 def _empty(opened: Opened, brief: Brief) -> ExemplarAccumulator:
@@ -183,19 +231,19 @@ class _Summary(NamedTuple):
     largest: torch.Tensor
 
 
-def _merged(context: Context, brief: Brief, corpus: str) -> BlobRef:
-    """Return the exemplars of the whole corpus: a blob of an earlier run, or merged of this run's shards."""
-    blobs, n_shards = open_blobs(context.settings), len(_shards(context))
+def _merged(context: Context, brief: Brief, corpus: str, parts: Sequence[_Part]) -> BlobRef:
+    """Return the exemplars of the whole corpus: a blob of an earlier run, or merged of this run's parts."""
+    blobs = open_blobs(context.settings)
+    made = [recipes.partial(brief, corpus, part.shard) for part in parts if part.result is not None]
     with context.transaction() as connection:
         whole = artifacts.get(connection, recipes.exemplars(brief, corpus))
-        parts = [recipes.partial(brief, corpus, shard, n_shards) for shard in range(n_shards)]
-        shas = [whole] if whole else [artifacts.get(connection, part) or "" for part in parts]
-    if not shas:
+        found = [whole] if whole else [artifacts.get(connection, recipe) or "" for recipe in made]
+    if not found:
         raise BadSelection("the corpus has no shard")
-    if len(shas) == 1:
-        return BlobRef(shas[0], blobs.path(shas[0]).stat().st_size)
+    if len(found) == 1:
+        return BlobRef(found[0], blobs.path(found[0]).stat().st_size)
     with ExitStack() as files:
-        blocks = merge_blocks([read_blocks(files.enter_context(blobs.open(sha256))) for sha256 in shas])
+        blocks = merge_blocks([read_blocks(files.enter_context(blobs.open(sha256))) for sha256 in found])
         return blobs.put_stream(frames(_counted(context, blocks)), _NO_LIMIT)
 
 

@@ -82,13 +82,13 @@ def _read(context: Context) -> Bench:
     court = convene(context)
     block = court.block
     with context.transaction() as connection:
-        (activated,) = jobs.results(connection, context.job.run_id, Stage.ACTIVATE, [context.job.block])
+        activations = jobs.left(connection, context.job.run_id, Stage.ACTIVATE, context.job.block, "features")
         selected = run_features.selected(connection, context.job.run_id, _FEW + 1)
         known = scores.load(connection, block.brief.dictionary.id, court.recipe, block.selected)
     return Bench(
         court=court,
         llm=find_llm(context, block.brief, block.brief.spec.profiles.judge),
-        activations=(activated.result or {}).get("features", {}),
+        activations=activations,
         rankings=ranked(context),
         outputs={score.description_id: score for score in known if score.kind == "output"},
         controls=_llm_controls(block, selected),

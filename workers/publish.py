@@ -21,8 +21,7 @@ def publish_block(context: Context) -> Outcome:
     block = read_block(context)
     recipe = score_recipe(block, context.settings)
     with context.transaction() as connection:
-        (judged,) = jobs.results(connection, block.brief.run_id, Stage.JUDGE, [context.job.block])
-        choices: Mapping[str, Any] = (judged.result or {}).get("choices", {})
+        choices = jobs.left(connection, block.brief.run_id, Stage.JUDGE, context.job.block, "choices")
         winners = descriptions.load(connection, [c["winner"] for c in choices.values() if c.get("winner")])
         tested = scores.load(connection, block.brief.dictionary.id, recipe, block.selected)
     by_llm = {score.description_id: score for score in tested if score.kind == "output_llm"}

@@ -8,6 +8,7 @@ from schema.records import EvidenceKind, Provenance, RunSpec
 from schema.release import release
 from schema.settings import Settings
 from schema.store.run_features import Brief
+from workers.corpus import Shard
 from workers.methods.prompts_neutral import PROMPTS_VERSION
 
 # Raise a version when the method's results change; everything that was made by it is then made again.
@@ -40,9 +41,12 @@ def thresholds(brief: Brief, corpus: str) -> str:
     return digest({"kind": "thresholds", "version": VERSIONS["thresholds"], **_corpus(brief, corpus)})
 
 
-def partial(brief: Brief, corpus: str, shard: int, n_shards: int) -> str:
-    """Return the recipe of the exemplars of one corpus shard."""
-    return digest({"kind": "partial", "shard": shard, "of": n_shards, "whole": exemplars(brief, corpus)})
+def partial(brief: Brief, corpus: str, shard: Shard) -> str:
+    """Return the recipe of the exemplars of some documents of a corpus."""
+    divided: dict[str, object] = {} if shard.only is None else {"only": shard.only}
+    divided |= {"without": sorted(shard.without)} if shard.without else {}
+    place = {"shard": shard.index, "of": shard.count, **divided}
+    return digest({"kind": "partial", "whole": exemplars(brief, corpus), **place})
 
 
 def exemplars(brief: Brief, corpus: str) -> str:

@@ -12,17 +12,15 @@ from functools import cache
 
 import psycopg
 import structlog
-from celery.exceptions import CeleryError
-from kombu.exceptions import KombuError
 from psycopg_pool import ConnectionPool
-from redis.exceptions import RedisError
 
 from schema.errors import GlossariumError
 from schema.settings import load_settings
 from schema.stages import Queue, stages_of
-from schema.store import database, jobs
+from schema.store import database, sweeper
 from schema.store.database import Connection
 from workers.app import app
+from workers.bell import TASK, Bell
 from workers.engine import Engine
 from workers.refresh import refresh
 
@@ -49,7 +47,7 @@ def engine() -> Engine:
 _busy: dict[str, threading.Semaphore] = {"subject": threading.Semaphore(1)}
 
 
-@app.task(name="workers.work")
+@app.task(name=TASK)
 def work(queue: Queue) -> None:
     """Carry out at most one ready job of a queue."""
     _work(queue)
@@ -60,7 +58,7 @@ def sweep() -> None:
     """Return expired leases to ready, see to schedules, and ring for every queue that has ready jobs."""
     try:
         with database.lend(connections()) as connection:
-            queues = jobs.sweep(connection)
+            queues = sweeper.sweep(connection)
     except GlossariumError as exc:
         _log.warning("sweep failed", error=str(exc))
         return
@@ -69,13 +67,14 @@ def sweep() -> None:
 
 def ring(queues: list[Queue]) -> bool:
     """Send a doorbell to each queue, best effort, and return whether all went out."""
-    try:
-        for queue in queues:
-            app.send_task("workers.work", args=[queue], queue=queue, retry=False)
-    except (KombuError, CeleryError, RedisError, OSError) as exc:
-        _log.warning("doorbell not rung", queues=queues, error=str(exc))
-        return False
-    return True
+    return bell().ring(queues)
+
+
+@cache
+def bell() -> Bell:
+    """Return this process's bell."""
+    settings = load_settings()
+    return Bell(settings.redis_url, rest_s=settings.sweep_s)
 
 
 def start_watch(queue: Queue) -> threading.Thread:
@@ -90,7 +89,7 @@ def _watch(queue: Queue) -> None:
         time.sleep(load_settings().sweep_s)
         try:
             with database.lend(connections()) as connection:
-                queues = jobs.sweep(connection)
+                queues = sweeper.sweep(connection)
             ring(_refresh())
             if queue in queues:
                 _work_unrung(queue)

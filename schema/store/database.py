@@ -15,6 +15,8 @@ from schema.release import release
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
+_IDLE_IN_TRANSACTION = "60s"  # of a process that was stopped in the middle: its locks must not outlive it for long
+_GONE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.IdleInTransactionSessionTimeout)
 _MIGRATION_LOCK = 0x610055  # an advisory lock key of our own; any constant does
 
 
@@ -28,7 +30,7 @@ def connect(url: str, *, statement_timeout_ms: int = 0, autocommit: bool = False
             url,
             autocommit=autocommit,
             connect_timeout=5,
-            options=f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC",
+            options=_options(statement_timeout_ms),
             application_name="glossarium",
         )
     except psycopg.OperationalError as exc:
@@ -43,7 +45,7 @@ def open_pool(url: str, *, max_size: int = 10, statement_timeout_ms: int = 30_00
         max_size=max_size,
         timeout=5.0,
         kwargs={
-            "options": f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC",
+            "options": _options(statement_timeout_ms),
             "application_name": "glossarium",
         },
         check=ConnectionPool.check_connection,
@@ -58,12 +60,19 @@ def lend(pool: ConnectionPool[Connection]) -> Iterator[Connection]:
     Raises: DatabaseUnavailable if Postgres does not answer.
     """
     try:
-        with pool.connection() as connection:
+        with translated(), pool.connection() as connection:
             yield connection
     except PoolTimeout as exc:
         raise DatabaseUnavailable("Postgres does not answer; try again in a few seconds") from exc
-    except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
-        if isinstance(exc, psycopg.errors.QueryCanceled | psycopg.errors.DiskFull):
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise DatabaseUnavailable where a connection turns out to be gone."""
+    try:
+        yield
+    except _GONE as exc:
+        if isinstance(exc, PoolTimeout | psycopg.errors.QueryCanceled | psycopg.errors.DiskFull):
             raise
         raise DatabaseUnavailable(f"Postgres went away: {exc}") from exc
 
@@ -139,6 +148,11 @@ def applied_migrations(connection: Connection) -> set[str]:
     if connection.execute("SELECT to_regclass('_yoyo_migration')").fetchone() == (None,):
         return set()
     return {row[0] for row in connection.execute("SELECT migration_id FROM _yoyo_migration").fetchall()}
+
+
+def _options(statement_timeout_ms: int) -> str:
+    limits = {"statement_timeout": statement_timeout_ms, "idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION}
+    return " ".join(f"-c {name}={value}" for name, value in {**limits, "timezone": "UTC"}.items())
 
 
 def _yoyo_url(url: str) -> str:

@@ -1,11 +1,15 @@
 -- name: insert
-INSERT INTO job (run_id, stage, block, corpus_shard, feature_lo, feature_hi, units, state, deps_left, vtime)
-SELECT :run_id, stage, block, shard, feature_lo, feature_hi, units,
-       CASE WHEN deps_left = 0 THEN 'ready' ELSE 'blocked' END, deps_left, :vtime + position
-FROM unnest(
-    CAST(:stages AS text[]), CAST(:blocks AS int[]), CAST(:shards AS int[]), CAST(:los AS int[]), CAST(:his AS int[]),
-    CAST(:units AS int[]), CAST(:deps AS int[])
-) WITH ORDINALITY AS new (stage, block, shard, feature_lo, feature_hi, units, deps_left, position)
+-- Strides: of two runs with work, one of twice the weight gets twice the jobs.
+INSERT INTO job (run_id, stage, queue, block, corpus_shard, feature_lo, feature_hi, units, state, deps_left, priority, vtime)
+SELECT run.id, stage, queue, block, shard, feature_lo, feature_hi, units,
+       CASE WHEN deps_left = 0 THEN 'ready' ELSE 'blocked' END, deps_left,
+       coalesce((run.spec ->> 'priority')::smallint, 0),
+       :vtime + (position - 1) / coalesce((run.spec ->> 'weight')::double precision, 1)
+FROM run, unnest(
+    CAST(:stages AS text[]), CAST(:queues AS text[]), CAST(:blocks AS int[]), CAST(:shards AS int[]),
+    CAST(:los AS int[]), CAST(:his AS int[]), CAST(:units AS int[]), CAST(:deps AS int[])
+) WITH ORDINALITY AS new (stage, queue, block, shard, feature_lo, feature_hi, units, deps_left, position)
+WHERE run.id = :run_id
 RETURNING id, stage, block, corpus_shard;
 
 -- name: insert_dependencies!
@@ -13,18 +17,29 @@ INSERT INTO job_dependency (waits, for_job)
 SELECT * FROM unnest(CAST(:waits AS bigint[]), CAST(:for_jobs AS bigint[]));
 
 -- name: claim^
-WITH candidate AS (
-    SELECT job.id
-    FROM job JOIN run ON run.id = job.run_id
-    WHERE job.state = 'ready' AND job.stage = ANY(:stages) AND job.run_at <= clock_timestamp()
-      AND run.state IN ('queued', 'running')
+-- A few of each active run, so that claims at the same moment find one each; a paused run costs nothing, however large.
+WITH front AS (
+    SELECT first.id
+    FROM run CROSS JOIN unnest(CAST(:queues AS text[])) AS queue CROSS JOIN LATERAL (
+        SELECT job.id, job.priority, job.vtime FROM job
+        WHERE job.run_id = run.id AND job.queue = queue.queue AND job.state = 'ready'
+          AND job.stage = ANY(:stages) AND job.run_at <= clock_timestamp()
+        ORDER BY job.priority DESC, job.vtime, job.id
+        LIMIT 8
+    ) AS first
+    WHERE run.state IN ('queued', 'running')
+    ORDER BY first.priority DESC, first.vtime, first.id
+    LIMIT 32
+), candidate AS (
+    SELECT job.id FROM job
+    WHERE job.id = ANY(ARRAY(SELECT id FROM front)) AND job.state = 'ready'
     ORDER BY job.priority DESC, job.vtime, job.id
     LIMIT 1
     FOR UPDATE OF job SKIP LOCKED
 )
 UPDATE job
-SET state = 'leased', owner = :owner, fence = job.fence + 1, attempt = job.attempt + 1, progress = 0,
-    lease_until = clock_timestamp() + make_interval(secs => :lease_s), started_at = clock_timestamp()
+SET state = 'leased', owner = :owner, fence = job.fence + 1, attempt = job.attempt + 1, progress = 0, begun = false,
+    in_hand = NULL, lease_until = clock_timestamp() + make_interval(secs => :lease_s), started_at = clock_timestamp()
 FROM candidate
 WHERE job.id = candidate.id
 RETURNING job.id, job.run_id, job.stage, job.block, job.corpus_shard, job.feature_lo, job.feature_hi, job.units,
@@ -34,12 +49,23 @@ RETURNING job.id, job.run_id, job.stage, job.block, job.corpus_shard, job.featur
 UPDATE run SET state = 'running', started_at = coalesce(started_at, clock_timestamp())
 WHERE id = :run_id AND state = 'queued';
 
+-- name: begin^
+UPDATE job SET begun = true WHERE id = :id AND fence = :fence AND state = 'leased' RETURNING id;
+
+-- name: hold^
+UPDATE job SET in_hand = :document WHERE id = :id AND fence = :fence AND state = 'leased' RETURNING id;
+
 -- name: heartbeat^
 UPDATE job
 SET lease_until = clock_timestamp() + make_interval(secs => :lease_s), progress = :progress
-FROM run
-WHERE job.id = :id AND job.fence = :fence AND job.state = 'leased' AND run.id = job.run_id
-RETURNING run.state;
+WHERE id = :id AND fence = :fence AND state = 'leased'
+RETURNING id;
+
+-- name: run_states
+SELECT job.id, run.state
+FROM unnest(CAST(:ids AS bigint[]), CAST(:fences AS bigint[])) AS held (id, fence)
+JOIN job ON job.id = held.id AND job.fence = held.fence AND job.state = 'leased'
+JOIN run ON run.id = job.run_id;
 
 -- name: finish^
 UPDATE job
@@ -87,20 +113,6 @@ SET state = 'dead', owner = NULL, lease_until = NULL, last_error = :error, finis
 WHERE id = :id AND fence = :fence AND state = 'leased'
 RETURNING id;
 
--- name: expired
-SELECT id, run_id, stage, fence, lost
-FROM job
-WHERE state = 'leased' AND lease_until < clock_timestamp()
-ORDER BY lease_until
-LIMIT :most
-FOR UPDATE SKIP LOCKED;
-
--- name: lose!
-UPDATE job
-SET state = 'ready', owner = NULL, lease_until = NULL, lost = lost + 1, run_at = clock_timestamp(),
-    last_error = 'the lease ran out: its worker died or hung'
-WHERE id = :id AND fence = :fence AND state = 'leased';
-
 -- name: note_run!
 UPDATE run SET note = :note WHERE id = :run_id AND state IN ('queued', 'running') AND note IS DISTINCT FROM :note;
 
@@ -112,19 +124,21 @@ WHERE id = :run_id AND state IN ('queued', 'running', 'paused');
 UPDATE job SET state = 'cancelled', owner = NULL, lease_until = NULL, finished_at = clock_timestamp()
 WHERE run_id = :run_id AND state IN ('blocked', 'ready', 'leased');
 
--- name: ready_counts
-SELECT stage, count(*) AS n FROM job JOIN run ON run.id = job.run_id
-WHERE job.state = 'ready' AND job.run_at <= clock_timestamp() AND run.state IN ('queued', 'running')
-GROUP BY stage;
-
--- name: unfinished_runs
-SELECT run.id FROM run
+-- name: ready
+SELECT queue.queue, min(first.vtime) AS vtime
+FROM run CROSS JOIN unnest(CAST(:queues AS text[])) AS queue CROSS JOIN LATERAL (
+    SELECT job.vtime FROM job
+    WHERE job.run_id = run.id AND job.queue = queue.queue AND job.state = 'ready' AND job.run_at <= clock_timestamp()
+    ORDER BY job.priority DESC, job.vtime, job.id
+    LIMIT 1
+) AS first
 WHERE run.state IN ('queued', 'running')
-  AND NOT EXISTS (SELECT 1 FROM job WHERE job.run_id = run.id AND job.state IN ('blocked', 'ready', 'leased'))
-LIMIT :most;
+GROUP BY queue.queue;
 
--- name: smallest_vtime$
-SELECT coalesce(min(vtime), 0) FROM job WHERE state = 'ready';
+-- name: set_apart
+SELECT block - 1, state FROM job
+WHERE run_id = :run_id AND stage = 'exemplars' AND block > 0 AND corpus_shard = :shard
+ORDER BY block;
 
 -- name: results
 SELECT stage, block, corpus_shard, state, result FROM job
@@ -134,6 +148,3 @@ ORDER BY block, corpus_shard;
 -- name: blocks_of
 SELECT DISTINCT block FROM job
 WHERE run_id = :run_id AND stage = :stage AND feature_lo < :hi AND feature_hi > :lo;
-
--- name: try_sweep_lock$
-SELECT pg_try_advisory_xact_lock(6357078);

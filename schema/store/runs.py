@@ -8,7 +8,7 @@ from uuid import UUID
 from schema.budgets import NOTHING
 from schema.errors import BadBudget, Conflict, NotFound
 from schema.graph import initial_jobs
-from schema.records import Budget, MethodCount, Run, RunSpec, StageProgress
+from schema.records import Budget, DeadJob, MethodCount, Run, RunSpec, StageProgress
 from schema.stages import QUEUES, Queue, Stage
 from schema.store import calls, jobs, spending
 from schema.store.database import Connection
@@ -64,12 +64,12 @@ def get(connection: Connection, tenant_id: int, id_: UUID) -> Run:
 
 
 def report(connection: Connection, tenant_id: int, id_: UUID) -> Run:
-    """Return a run with its stages, the counts of its features by method and status, and its LLM usage.
+    """Return a run with its stages, its features counted by method and status, its LLM usage and what was given up.
 
     Raises: NotFound if this tenant has no such run.
     """
     run = get(connection, tenant_id, id_)
-    read = {"stages": progress, "counts": counts, "usage": calls.usage}
+    read = {"stages": progress, "counts": counts, "usage": calls.usage, "dead": dead}
     return run.model_copy(update={name: of(connection, id_) for name, of in read.items()})
 
 
@@ -178,6 +178,12 @@ def counts(connection: Connection, id_: UUID) -> tuple[MethodCount, ...]:
     """Return how many of a run's features have which method's label with which status, the most first."""
     rows = _queries.counts(connection, run_id=id_)
     return tuple(MethodCount(method=method, status=status, n=n) for method, status, n in rows)
+
+
+def dead(connection: Connection, id_: UUID) -> tuple[DeadJob, ...]:
+    """Return the jobs of a run that were given up, the first 100."""
+    rows = _queries.dead(connection, run_id=id_)
+    return tuple(DeadJob(stage=stage, features=found, document=d, reason=why) for stage, found, d, why in rows)
 
 
 def ready_queues(connection: Connection, id_: UUID) -> list[Queue]:

@@ -61,5 +61,17 @@ WHERE run.id = :run_id
 GROUP BY feature.method, feature.status
 ORDER BY count(*) DESC, feature.method NULLS LAST, feature.status;
 
+-- name: dead
+SELECT stage,
+       ARRAY(SELECT feature FROM run_feature
+             WHERE run_feature.run_id = job.run_id AND position >= feature_lo AND position < feature_hi
+               AND stage <> 'report'
+             ORDER BY position),
+       CASE WHEN stage = 'exemplars' AND block > 0 THEN block - 1 END, coalesce(last_error, '')
+FROM job
+WHERE run_id = :run_id AND state = 'dead'
+ORDER BY id
+LIMIT 100;
+
 -- name: ready_stages
 SELECT DISTINCT stage FROM job WHERE run_id = :run_id AND state = 'ready';

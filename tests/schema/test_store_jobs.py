@@ -8,7 +8,7 @@ from schema import graph
 from schema.errors import LeaseLost
 from schema.graph import JobKey, NewJob
 from schema.stages import Stage
-from schema.store import database, jobs
+from schema.store import database, jobs, sweeper
 from schema.store.database import Connection
 
 ANY = list(Stage)
@@ -58,8 +58,9 @@ def test_a_stale_worker_can_not_finish(connection: Connection, run_id: uuid.UUID
     jobs.insert(connection, run_id, [NewJob(JobKey(Stage.INGEST))])
     stale = claim(connection, lease_s=0)
     assert stale is not None
+    jobs.begin(connection, stale)
     connection.commit()
-    jobs.sweep(connection)
+    sweeper.sweep(connection)
     fresh = claim(connection)
     assert fresh is not None
     assert fresh.fence == stale.fence + 1
@@ -78,8 +79,9 @@ def test_a_job_lost_three_times_is_dead_and_its_dependants_go_on(connection: Con
     for _ in range(3):
         job = jobs.claim(connection, [Stage.DESCRIBE], owner="test", lease_s=0)
         assert job is not None
+        jobs.begin(connection, job)
         connection.commit()
-        jobs.sweep(connection)
+        sweeper.sweep(connection)
         connection.commit()
     assert state_of(connection, job)[0] == "dead"
     after = claim(connection)

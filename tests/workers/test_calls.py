@@ -23,10 +23,11 @@ from tests.llm_server import LLMServer
 from tests.workers.asking import profile_of
 from workers.cache import StoredCompletions
 from workers.calls import together
-from workers.engine import Context, Progress
+from workers.engine import Context
 from workers.ledger import StoredLedger
 from workers.llm import complete
 from workers.parse import JudgeReply
+from workers.pulse import Progress
 from workers.purse import StoredPurse
 
 CONNECTIONS = 12

@@ -154,10 +154,10 @@ def test_shards_part_the_documents(tmp_path_factory: pytest.TempPathFactory, cou
     assert sorted((d for shard in shards for d in shard), key=lambda d: d.index) == list(open_corpus(path))
 
 
-def test_a_shard_resumes_after_a_document(tmp_path: Path) -> None:
+def test_a_document_is_set_apart_from_its_shard(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "c.jsonl", [f"text {i}" for i in range(9)])
-    assert [document.index for document in open_corpus(path, Shard(1, 3, after=4))] == [7]
-    assert list(open_corpus(path, Shard(1, 3, after=7))) == []
+    assert [document.index for document in open_corpus(path, Shard(1, 3, without=frozenset({4})))] == [1, 7]
+    assert [document.index for document in open_corpus(path, Shard(1, 3, only=4))] == [4]
 
 
 def test_a_shard_without_documents_is_no_empty_corpus(tmp_path: Path) -> None:

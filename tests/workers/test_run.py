@@ -18,7 +18,7 @@ from schema.records import (
     VocabularyProjection,
 )
 from schema.stages import Stage
-from schema.store import database, jobs, reports
+from schema.store import database, jobs, reports, sweeper
 from schema.store.evidence import Stored
 from tests.llm_server import LLMServer, words
 from tests.tiny import planted_features
@@ -422,9 +422,10 @@ def test_a_worker_that_dies_in_any_stage_is_made_good_by_another(house: House) -
         house.work([s for s in Stage if s != stage])
         with database.lend(house.pool) as connection:
             died = jobs.claim(connection, [stage], owner="dies", lease_s=0)
-        assert died is not None, stage
+            assert died is not None, stage
+            jobs.begin(connection, died)
         with database.lend(house.pool) as connection:
-            jobs.sweep(connection)
+            sweeper.sweep(connection)
         house.work([stage])
     house.work()
     assert house.run(run_id).state == "done"

@@ -1,0 +1,439 @@
+"""The faults, one function each: what is injected into a run, and what must hold at its end.
+
+They are the acceptance of the design (4-durability), by its numbers. Two of them are elsewhere: budgets (9) and
+schedules (10) join `FAULTS` with the rooms that they are about; the model check (11) is a test of the store.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+from uuid import UUID
+
+import httpx
+import psutil
+import psycopg
+
+from schema.records import Run
+from schema.stages import QUEUE_NAMES
+from service.queue import Doorbell
+from tests.chaos.arena import IN_FLIGHT, LEASE_S, SWEEP_S, Arena, Watch, furnish
+from tests.chaos.oracle import Books, balance, check
+from tests.llm_server import Mode
+
+TWO_SWEEPS_S = 2 * SWEEP_S
+
+
+class Size(NamedTuple):
+    """How much of each fault: the short form is for the ordinary suite."""
+
+    features: int
+    kills: int
+    many: int
+    long_s: float
+
+
+SHORT = Size(features=16, kills=3, many=24, long_s=6.0)
+FULL = Size(features=120, kills=30, many=2000, long_s=60.0)
+
+
+class Outcome(NamedTuple):
+    """What came of a fault. recovered_s: until a job that was begun afterwards was done, at worst."""
+
+    fault: str
+    injected: int
+    lost: int
+    doubled: int
+    recovered_s: float
+    allowed_s: float
+    seconds: float
+    detail: str
+
+
+class Trial:
+    """A run that a fault is injected into."""
+
+    def __init__(self, arena: Arena, n_features: int, **changes: object) -> None:
+        self.arena = arena
+        self.started = time.monotonic()
+        self.served = len(arena.llm.chats)
+        dictionary, corpus = furnish(arena, n_features)
+        self.run: Run = arena.submit(dictionary, corpus, n_features, **changes)
+
+    @property
+    def id(self) -> UUID:
+        return self.run.id
+
+    def under_way(self, stage: str) -> None:
+        """Wait until a job of a stage is in hand or done."""
+        sql = "SELECT 1 FROM job WHERE run_id = %s AND stage = %s AND state IN ('leased', 'done')"
+        self.arena.until(lambda: self.arena.query(sql, self.id, stage), 180, 0.05)
+
+    @property
+    def is_over(self) -> bool:
+        return self.arena.run(self.id).state in ("done", "failed", "cancelled")
+
+    def end(self, *, unresolved: int = 0, dead: int = 0) -> Books:
+        """Wait for the end of the run, and hold it against the oracle."""
+        run = self.arena.wait(self.id, 1500)
+        assert run.state == "done", (run.state, run.note)
+        books = balance(self.arena, self.id, len(self.arena.llm.chats) - self.served)
+        check(books, unresolved=unresolved, dead=dead)
+        return books
+
+    def outcome(self, name: str, injected: int, books: Books, recovered: float, allowed: float, detail: str) -> Outcome:
+        seconds = round(time.monotonic() - self.started, 1)
+        assert injected > 0, f"{name} was not injected"
+        assert recovered <= allowed, f"{name}: {recovered:.1f} s until work went on; at most {allowed:g}"
+        return Outcome(name, injected, books.missing, books.doubled, round(recovered, 2), allowed, seconds, detail)
+
+
+def workers_killed(arena: Arena, size: Size) -> Outcome:
+    """1. A random worker is killed every two seconds."""
+    trial, draw = Trial(arena, size.many), random.Random(0)
+    killed: list[str] = []
+    while len(killed) < size.kills and not trial.is_over:
+        time.sleep(2)
+        queue = draw.choice(QUEUE_NAMES)
+        if arena.kill(queue):
+            killed.append(queue)
+    recovered = arena.until_work_goes_on(trial.id)
+    books = trial.end(unresolved=IN_FLIGHT * killed.count("llm"))
+    counted = ", ".join(f"{queue} {killed.count(queue)}" for queue in QUEUE_NAMES)
+    # A lease, two sweeps, and a worker that has to start.
+    allowed = LEASE_S + TWO_SWEEPS_S + 30
+    detail = f"{size.many} features; {counted}; {books.unresolved} calls were in flight"
+    return trial.outcome("kill -9 of a worker", len(killed), books, recovered, allowed, detail)
+
+
+def worker_stopped(arena: Arena, size: Size) -> Outcome:
+    """2. A worker is stopped past its lease and continued: its commit affects no row."""
+    trial = Trial(arena, size.features)
+    with arena.another("subject"):
+        id_, fence, worker = arena.until(lambda: _stop_at_work(arena, trial), 180, 0.005)
+        started = time.monotonic()
+        try:
+            taken_over = (
+                "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM job WHERE id = %s AND (fence = %s OR state <> 'done'))"
+            )
+            arena.until(lambda: arena.query(taken_over, id_, fence), 120)
+            recovered = time.monotonic() - started
+        finally:
+            worker.send_signal(signal.SIGCONT)
+        books = trial.end()
+    allowed = LEASE_S + TWO_SWEEPS_S + 30
+    return trial.outcome("SIGSTOP past the lease", 1, books, recovered, allowed, "another worker did its job")
+
+
+def _stop_at_work(arena: Arena, trial: Trial) -> tuple[int, int, psutil.Process] | None:
+    """Stop a subject worker that has a job in hand; return the job, its fence and the worker."""
+    held = "SELECT id, fence, owner FROM job WHERE run_id = %s AND state = 'leased' AND queue = 'subject' AND begun"
+    for id_, fence, owner in arena.query(held, trial.id):
+        worker = psutil.Process(int(owner.rsplit(":", 1)[1]))
+        worker.send_signal(signal.SIGSTOP)
+        if arena.query("SELECT 1 FROM job WHERE id = %s AND fence = %s AND state = 'leased'", id_, fence):
+            return id_, fence, worker
+        worker.send_signal(signal.SIGCONT)
+    return None
+
+
+def sweepers_stopped(arena: Arena, size: Size) -> Outcome:
+    """2. Those who sweep are stopped, one of them for good; the others sweep on."""
+    trial = Trial(arena, size.features)
+    trial.under_way("steering")
+    stopped = [
+        process
+        for process in psutil.Process(arena.stack.pid).children(recursive=True)
+        if "control@%h" in process.cmdline() or "beat" in process.cmdline()
+    ]
+    for process in stopped:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        arena.kill("subject")
+        recovered = arena.until_work_goes_on(trial.id)
+        time.sleep(LEASE_S)
+    finally:
+        for process in stopped:
+            process.send_signal(signal.SIGCONT)
+    books = trial.end()
+    allowed = LEASE_S + TWO_SWEEPS_S + 30
+    return trial.outcome("SIGSTOP of sweepers", len(stopped), books, recovered, allowed, "control worker and beat")
+
+
+def broker_emptied(arena: Arena, size: Size) -> Outcome:
+    """3. FLUSHALL, again and again."""
+    trial, worst, n = Trial(arena, size.features), 0.0, 0
+    trial.under_way("exemplars")
+    while n < max(2, size.kills // 5) and not trial.is_over:
+        arena.valkey.client.flushall()
+        n += 1
+        worst = max(worst, arena.until_work_goes_on(trial.id))
+    return trial.outcome("FLUSHALL", n, trial.end(), worst, TWO_SWEEPS_S + 15, "")
+
+
+def broker_down(arena: Arena, size: Size) -> Outcome:
+    """3. Redis is down for a minute."""
+    trial = Trial(arena, size.features)
+    trial.under_way("exemplars")
+    arena.valkey.stop(signal.SIGKILL)
+    try:
+        recovered = arena.until_work_goes_on(trial.id)
+        before = arena.done(trial.id)
+        time.sleep(size.long_s)
+        meanwhile = arena.done(trial.id) - before
+    finally:
+        arena.valkey.start()
+    detail = f"{meanwhile} jobs were done in {size.long_s:g} s without it"
+    return trial.outcome("Redis down", 1, trial.end(), recovered, TWO_SWEEPS_S + 15, detail)
+
+
+def broker_silent(arena: Arena, size: Size) -> Outcome:
+    """3. A broker that holds its connections and says nothing."""
+    trial = Trial(arena, size.features)
+    trial.under_way("exemplars")
+    arena.wire.silence()
+    try:
+        recovered = arena.until_work_goes_on(trial.id)
+        before = arena.done(trial.id)
+        time.sleep(size.long_s)
+        meanwhile = arena.done(trial.id) - before
+    finally:
+        arena.wire.restore()
+    detail = f"{meanwhile} jobs were done in {size.long_s:g} s meanwhile"
+    return trial.outcome("half-open broker", 1, trial.end(), recovered, TWO_SWEEPS_S + 15, detail)
+
+
+def bells_rung_often(arena: Arena, size: Size) -> Outcome:
+    """4. Far more doorbells than jobs."""
+    bell, rung = Doorbell(arena.valkey.url), 0
+
+    def ring() -> None:
+        nonlocal rung
+        for _ in range(5):
+            rung += 3 * bell.ring(QUEUE_NAMES)
+
+    trial = Trial(arena, size.features)
+    with Watch(ring, 0.2):
+        books = trial.end()
+    n_jobs = arena.query("SELECT count(*) FROM job WHERE run_id = %s", trial.id)[0][0]
+    assert rung > 5 * n_jobs, (rung, n_jobs)
+    return trial.outcome("doorbells", rung, books, 0.0, 0.0, f"{n_jobs} jobs")
+
+
+def database_crashed(arena: Arena, size: Size) -> Outcome:
+    """5. Postgres is restarted in immediate mode; the API answers 503 meanwhile, never 500."""
+    trial, worst, n, answers = Trial(arena, size.features), 0.0, 0, set[int]()
+
+    def ask() -> None:
+        with contextlib.suppress(httpx.TransportError):
+            answers.add(httpx.get(f"{arena.stack.api_url}/v1/runs/{trial.id}", timeout=20).status_code)
+
+    trial.under_way("exemplars")
+    with Watch(ask, 0.02):
+        while n < max(2, size.kills // 6) and not trial.is_over:
+            arena.postgres.crash(down_s=8.0 if n == 0 else 0.0)  # once for longer than the API waits
+            n += 1
+            worst = max(worst, arena.until_work_goes_on(trial.id))
+    assert answers == {200, 503}, answers
+    books = trial.end(unresolved=IN_FLIGHT * n)
+    detail = f"the API answered {', '.join(map(str, sorted(answers)))}"
+    return trial.outcome("Postgres immediate restart", n, books, worst, 10.0, detail)
+
+
+def poisonous_feature(arena: Arena, size: Size) -> Outcome:
+    """6. A feature that kills its worker is given up and named; its 31 neighbours are done."""
+    trial = Trial(arena, 32, options={"pool_size": 32})
+    kills = _poison(arena, trial, _HOLDS_POSITION, 17)
+    books = trial.end(dead=1)
+    (dead,) = arena.run(trial.id).dead
+    (feature,) = arena.query("SELECT feature FROM run_feature WHERE run_id = %s AND position = 17", trial.id)[0]
+    assert (dead.stage, dead.features) == ("steering", (feature,)), dead
+    steered = "SELECT count(DISTINCT feature) FROM evidence JOIN run USING (dictionary_id)"
+    (n,) = arena.query(f"{steered} WHERE run.id = %s AND kind = 'steered_texts'", trial.id)[0]
+    assert n == 31, n
+    return trial.outcome("a feature that kills", kills, books, 0.0, 0.0, dead.reason)
+
+
+def poisonous_document(arena: Arena, size: Size) -> Outcome:
+    """6. A document that kills its worker is left out, and named."""
+    trial = Trial(arena, size.features)
+    kills = _poison(arena, trial, _HOLDS_DOCUMENT, 23)
+    books = trial.end(dead=1)
+    (dead,) = arena.run(trial.id).dead
+    assert (dead.stage, dead.document) == ("exemplars", 23), dead
+    return trial.outcome("a document that kills", kills, books, 0.0, 0.0, dead.reason)
+
+
+_HOLDS_POSITION = """SELECT id, fence, owner FROM job
+WHERE run_id = %s AND stage = 'steering' AND state = 'leased' AND begun AND feature_lo <= %s AND %s < feature_hi
+FOR UPDATE"""
+_HOLDS_DOCUMENT = """SELECT id, fence, owner FROM job
+WHERE run_id = %s AND stage = 'exemplars' AND state = 'leased' AND begun
+  AND (block = %s + 1 OR block = 0 AND lost = 0 OR in_hand = %s)
+FOR UPDATE"""
+
+
+def _poison(arena: Arena, trial: Trial, holds: str, number: int) -> int:
+    """Kill whoever works on something, until it is given up, and return how many died of it.
+
+    The row is locked before: whoever is found at work can't end it any more.
+    """
+    given_up = "SELECT 1 FROM job WHERE run_id = %s AND state = 'dead'"
+    killed, deadline = set[tuple[int, int]](), time.monotonic() + 300
+    with psycopg.connect(arena.postgres.url) as connection:
+        while not connection.execute(given_up, (trial.id,)).fetchone():
+            assert time.monotonic() < deadline, f"not given up after {len(killed)} kills"
+            for id_, fence, owner in connection.execute(holds.encode(), (trial.id, number, number)).fetchall():
+                if (id_, fence) not in killed:
+                    killed.add((id_, fence))
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(owner.rsplit(":", 1)[1]), signal.SIGKILL)
+            connection.rollback()
+            time.sleep(0.003)
+    return len(killed)
+
+
+def run_paused(arena: Arena, size: Size) -> Outcome:
+    """7. Pause takes effect within five seconds; after the resume no call is repeated."""
+    with _many_calls(arena) as trial:
+        with arena.client as client:
+            client.pause(trial.id)
+        quiet_s = _silence(arena)
+        with arena.client as client:
+            client.resume(trial.id)
+        arena.llm.slow_s = 0.0
+        recovered = arena.until_work_goes_on(trial.id)
+        books = trial.end()
+    detail = f"the last call came {quiet_s:.1f} s after the pause; {books.served} calls, all settled"
+    return trial.outcome("pause and resume", 1, books, recovered, TWO_SWEEPS_S + 15, detail)
+
+
+def run_cancelled(arena: Arena, size: Size) -> Outcome:
+    """7. Cancel: no new call after five seconds, and nothing left in hand."""
+    with _many_calls(arena) as trial:
+        with arena.client as client:
+            client.cancel(trial.id)
+        quiet_s = _silence(arena)
+    books = balance(arena, trial.id, 0)._replace(missing=0)
+    assert books.leased == 0
+    detail = f"the last call came {quiet_s:.1f} s after it, of {len(arena.llm.chats) - trial.served} in all"
+    return trial.outcome("cancel", 1, books, quiet_s, 5.0, detail)
+
+
+_BY_LLM = ("max_activating", "vocabulary", "token_change", "combined")
+
+
+@contextlib.contextmanager
+def _many_calls(arena: Arena) -> Iterator[Trial]:
+    """Yield a run in the middle of a job with 160 calls of half a second, eight at once."""
+    arena.llm.slow_s = 0.5
+    trial = Trial(arena, 40, methods=_BY_LLM, evaluations=("output",), options={"pool_size": 40})
+    try:
+        arena.until(lambda: len(arena.llm.chats) > trial.served + 2 * IN_FLIGHT)
+        yield trial
+    finally:
+        arena.llm.slow_s = 0.0
+
+
+def _silence(arena: Arena) -> float:
+    """Return how many seconds from now the last call came, and see that it is within five."""
+    started, last, seen = time.monotonic(), 0.0, len(arena.llm.chats)
+    while time.monotonic() - started < 9:
+        if len(arena.llm.chats) > seen:
+            seen, last = len(arena.llm.chats), time.monotonic() - started
+        time.sleep(0.02)
+    assert last <= 5, f"a call began {last:.1f} s later"
+    return last
+
+
+def llm_limits(arena: Arena, size: Size) -> Outcome:
+    """8. Three of ten calls are answered with 429 and `Retry-After: 2`."""
+    arena.llm.retry_after_s = 2.0
+    return _with_llm(arena, size, "LLM: 30 % 429", lambda n: "rate_limited" if n % 10 < 3 else "ok")
+
+
+def llm_down(arena: Arena, size: Size) -> Outcome:
+    """8. A minute of 500s, from the first call on."""
+    began: list[float] = []
+
+    def misbehave(number: int) -> Mode:
+        began.append(time.monotonic())
+        return "error" if began[-1] - began[0] < size.long_s else "ok"
+
+    return _with_llm(arena, size, "LLM: 500s", misbehave)
+
+
+_ODD: tuple[Mode, ...] = ("hang", "truncated", "nonsense", "whitespace", "flood", "refuse")
+
+
+def llm_odd(arena: Arena, size: Size) -> Outcome:
+    """8. Hangs, truncation, bad JSON, floods of whitespace, 50 MB bodies and refusals, one call in ten each."""
+    before = _memory_mb(arena)
+    made = _with_llm(arena, size, "LLM: odd answers", lambda n: (*_ODD, "ok", "ok", "ok", "ok")[n * 7 % 10])
+    grown = _memory_mb(arena) - before
+    assert grown < 150, f"the llm worker grew by {grown:.0f} MB"
+    return made._replace(detail=f"{made.detail}; the llm worker grew by {grown:.0f} MB")
+
+
+def _with_llm(arena: Arena, size: Size, name: str, misbehave: Callable[[int], Mode]) -> Outcome:
+    injected = 0
+
+    def count(number: int) -> Mode:
+        nonlocal injected
+        mode = misbehave(number)
+        injected += mode != "ok"
+        return mode
+
+    arena.llm.misbehave = count
+    trial = Trial(arena, size.features)
+    try:
+        books = trial.end()
+    finally:
+        arena.llm.misbehave = None
+    texts = arena.query("SELECT body ->> 'text', status FROM description WHERE body ->> 'text' IS NOT NULL")
+    bad = [text for text, status in texts if status != "ok" or "<" in text or "\n" in text or len(text) > 600]
+    assert not bad, bad[:3]
+    statuses = arena.query(
+        "SELECT status, count(*) FROM call WHERE run_id = %s AND NOT from_cache GROUP BY 1 ORDER BY 2 DESC", trial.id
+    )
+    detail = ", ".join(f"{n} {status}" for status, n in statuses)
+    return trial.outcome(name, injected, books, 0.0, 0.0, detail)
+
+
+def _memory_mb(arena: Arena) -> float:
+    return float(sum(process.memory_info().rss for process in arena.workers("llm"))) / 2**20
+
+
+def model_checked(arena: Arena, size: Size) -> Outcome:
+    """11. Two hundred random histories of the job state machine, against a model."""
+    started = time.monotonic()
+    argv = [sys.executable, "-m", "pytest", "-q", "-x", "tests/schema/test_jobs_model.py"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    return Outcome("model check", 200, 0, 0, 0.0, 0.0, round(time.monotonic() - started, 1), "200 seeds")
+
+
+Fault = Callable[[Arena, Size], Outcome]
+FAULTS: dict[str, Fault] = {
+    "kill": workers_killed,
+    "stop": worker_stopped,
+    "sweepers": sweepers_stopped,
+    "flush": broker_emptied,
+    "redis-down": broker_down,
+    "half-open": broker_silent,
+    "bells": bells_rung_often,
+    "postgres": database_crashed,
+    "poison": poisonous_feature,
+    "poison-document": poisonous_document,
+    "pause": run_paused,
+    "cancel": run_cancelled,
+    "llm-limits": llm_limits,
+    "llm-down": llm_down,
+    "llm-odd": llm_odd,
+    "model": model_checked,
+}
