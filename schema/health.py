@@ -29,8 +29,10 @@ class Suspicion(Record):
     """A mistake that would explain what was measured: with it undone, the dictionary reconstructs better."""
 
     mistake: Mistake
-    fvu: float = Field(description="with the mistake undone")
     suggestion: str
+    fvu: float = Field(description="with the mistake undone")
+    by_dimension: float = Field(description="the same, as a mean over dimensions")
+    certain: bool = Field(description="so much is gained that it can be nothing else")
 
 
 class Health(Record):

@@ -5,7 +5,7 @@ over. Here each is undone in turn: where that leaves much less, the mistake is n
 thousand tokens, and says nothing of neurons and plain directions, which reconstruct nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from schema.health import Health, Mistake, Sink, Suspicion
 from schema.records import Encoder
 from schema.subjects import Site
 from workers.dictionary import LoadedDictionary
-from workers.methods.reconstruction import Fit, measure_fit, total_variance
+from workers.methods.reconstruction import Fit, measure_fit
 from workers.shapes import in_fixed_shapes
 from workers.subject import Subject
 
@@ -26,8 +26,12 @@ HELD = frozenset({"saelens", "gemma_scope", "llama_scope", "sparsify", "dictiona
 """Formats of trained autoencoders and transcoders: they are held to reconstructing."""
 
 _N_COMPARED = 384  # tokens on which mistakes are undone
-_CLEARLY = 0.7  # what is left over with a mistake undone, of what is left over as it stands
+_CLEARLY = 0.7  # what is left over with a mistake undone, of what is left over as it stands: certainly a mistake
+_FAR_SPARSER = 0.25  # with no more left over: the same
 _HARDLY = 0.9  # nothing is reconstructed above it, whatever else was undone
+# Of a near layer less is left over in the mean dimension, and on most tokens: residuals of neighbours are much alike,
+# and so are their large dimensions, which decide the sum.
+_BETTER, _ON_MOST = 0.9, 0.75
 _ORDINARY = 0.25  # below it, settings are right; a near layer may still be the wrong one
 _COARSE = tuple(2.0**power for power in range(-7, 8) if power)
 _FINE = tuple(2.0 ** (power / 8) for power in range(-4, 5) if power)
@@ -84,7 +88,7 @@ def examine(dictionary: LoadedDictionary, contexts: Sequence[Sequence[int]]) -> 
         sink=_sink(dictionary, place, values),
         suspicions=suspicions,
         verdict=_verdict(dictionary, fit, suspicions),
-        fits=not suspicions and fit.fvu < 1.0,
+        fits=_fits(fit, suspicions),
     )
 
 
@@ -98,35 +102,67 @@ def check_fit(dictionary: LoadedDictionary, contexts: Sequence[Sequence[int]]) -
     return health
 
 
+def _fits(fit: Fit, suspicions: Sequence[Suspicion]) -> bool:
+    return fit.fvu < 1.0 and not any(suspicion.certain for suspicion in suspicions)
+
+
 def _verdict(dictionary: LoadedDictionary, fit: Fit, suspicions: Sequence[Suspicion]) -> str:
     place = f"{dictionary.write_site} of {dictionary.subject.name}"
-    if not suspicions and fit.fvu < 1.0:
-        return f"FVU {fit.fvu:.2f}, L0 {fit.l0:.1f}: the dictionary reconstructs {place}"
+    if _fits(fit, suspicions):
+        said = f"FVU {fit.fvu:.2f}, L0 {fit.l0:.1f}: the dictionary reconstructs {place}"
+        doubt = f", but not as well as elsewhere: {suspicions[0].suggestion}" if suspicions else ""
+        return said + doubt
     said = f"FVU {fit.fvu:.2f}, L0 {fit.l0:.1f}: the dictionary does not reconstruct {place} as it should"
     if not suspicions:
         return said + "; is it of this model? is a scale of its inputs missing?"
-    best = suspicions[0]
-    return f"{said}; wrong {best.mistake}: {best.suggestion} (FVU {best.fvu:.2f})"
+    return f"{said}; wrong {suspicions[0].mistake}: {suspicions[0].suggestion} (FVU {suspicions[0].fvu:.2f})"
 
 
 def _suspicions(
     dictionary: LoadedDictionary, contexts: Sequence[Sequence[int]], fvu: float, place: Place
 ) -> tuple[Suspicion, ...]:
     """Return the mistakes that would explain what is left over, the one that leaves least first."""
-    places = list(_other_places(dictionary, place, everywhere=fvu > _ORDINARY))
-    values = _read(
-        dictionary.subject, contexts, {site for pair in (place, *places) for site in pair}, _N_COMPARED
-    ).counted
-    stands = _fit(dictionary, place, values).fvu
-    cases = [_of_place(dictionary, place, other) for other in places]
-    if fvu > _ORDINARY:
-        cases += list(_of_settings(dictionary, place, values))
+    wide = fvu > _ORDINARY
+    found = _of_places(dictionary, contexts, place, everywhere=wide)
+    if found and not wide:
+        found = _of_places(dictionary, contexts, place, everywhere=True)
+    if wide:
+        values = _read(dictionary.subject, contexts, set(place), _N_COMPARED).counted
+        found += _undone(dictionary, place, values, _of_settings(dictionary, place, values))
+    return _one_each(sorted(found, key=lambda one: (not one.certain, one.fvu if one.certain else one.by_dimension)))
+
+
+def _of_places(
+    dictionary: LoadedDictionary, contexts: Sequence[Sequence[int]], place: Place, everywhere: bool
+) -> list[Suspicion]:
+    places = list(_other_places(dictionary, place, everywhere))
+    sites = {site for pair in (place, *places) for site in pair}
+    values = _read(dictionary.subject, contexts, sites, _N_COMPARED).counted
+    return _undone(dictionary, place, values, (_of_place(dictionary, place, other) for other in places))
+
+
+def _undone(
+    dictionary: LoadedDictionary, place: Place, values: dict[Site, Tensor], cases: Iterable[_Case]
+) -> list[Suspicion]:
+    """Return the mistakes that leave less than the dictionary as it stands, when undone."""
+    stands = _fit(dictionary, place, values)
     found = []
     for case in cases:
-        left = _fit(case.dictionary, case.place, values).fvu
-        if left < min(_CLEARLY * stands, _HARDLY):
-            found.append(Suspicion(mistake=case.mistake, fvu=left, suggestion=case.suggestion))
-    return _one_each(sorted(found, key=lambda suspicion: suspicion.fvu))
+        left = _fit(case.dictionary, case.place, values)
+        sparser = left.l0 < _FAR_SPARSER * stands.l0 and left.fvu < min(stands.fvu, _HARDLY)
+        certain = sparser or left.fvu < min(_CLEARLY * stands.fvu, _HARDLY)
+        on_most = float((left.errors < stands.errors).float().mean()) > _ON_MOST
+        if certain or (on_most and left.by_dimension < min(_BETTER * stands.by_dimension, _HARDLY)):
+            found.append(
+                Suspicion(
+                    mistake=case.mistake,
+                    suggestion=case.suggestion,
+                    fvu=left.fvu,
+                    by_dimension=left.by_dimension,
+                    certain=certain,
+                )
+            )
+    return found
 
 
 def _one_each(found: Sequence[Suspicion]) -> tuple[Suspicion, ...]:
@@ -263,7 +299,7 @@ def _sink(dictionary: LoadedDictionary, place: Place, values: _Values) -> Sink:
     written = values.first[place.write].float()
     error = (written - dictionary.decode(activations, first)).square().sum()
     usual = torch.linalg.vector_norm(counted.float(), dim=-1).median()
-    variance = total_variance(values.counted[place.write]) / len(counted) * len(first)
+    variance = float(values.counted[place.write].float().var(0, correction=0).sum()) * len(first)
     return Sink(
         norm=float(torch.linalg.vector_norm(first.float(), dim=-1).mean() / usual),
         fvu=float(error) / max(variance, 1e-30),

@@ -1,8 +1,9 @@
 """Every format, in the order in which a path is held against them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
 from schema.errors import BadWeights, InvalidInput
 from schema.neurons import KINDS, neurons_spec
@@ -22,22 +23,19 @@ from workers.formats.files import Converted, Wanted
 from workers.formats.writing import facts_here
 
 
-class Reader(Protocol):
-    """A format whose dictionaries are folders: one module each."""
+class Reader(NamedTuple):
+    """A format whose dictionaries are folders."""
 
-    NAME: str
-    FILES: tuple[str, ...]
-
-    def recognises(self, path: Path) -> bool:
-        """Return whether a path is of this format."""
-        ...
-
-    def convert(self, path: Path, wanted: Wanted) -> Converted:
-        """Return it in canonical form. Raises InvalidInput."""
-        ...
+    name: str
+    files: tuple[str, ...]
+    recognises: Callable[[Path], bool]
+    convert: Callable[[Path, Wanted], Converted]
 
 
-FOLDERS: tuple[Reader, ...] = (saelens, sparsify, dictionary_learning, llama_scope, gemma_scope, axbench)
+FOLDERS = tuple(
+    Reader(module.NAME, module.FILES, module.recognises, module.convert)
+    for module in (saelens, sparsify, dictionary_learning, llama_scope, gemma_scope, axbench)
+)
 _WORDS = {"neurons": "MLP neurons", "heads": "outputs of attention heads"}
 _MOST_LISTED = 8
 
@@ -56,7 +54,7 @@ def convert(path: str, wanted: Wanted, settings: Settings) -> Converted:
         return Converted(spec, {}, _WORDS[path])
     if not hub.is_reference(path):
         return _scaled(_convert(Path(path).expanduser(), path, wanted), wanted)
-    fetched = hub.fetch(hub.parse(path), [name for reader in FOLDERS for name in reader.FILES])
+    fetched = hub.fetch(hub.parse(path), [name for reader in FOLDERS for name in reader.files])
     named = replace(wanted, name=wanted.name or hub.short_name(path))
     converted = _scaled(_convert(fetched.path, path, named), wanted)
     return converted._replace(found=f"{converted.found} at {fetched.reference}")
@@ -64,7 +62,7 @@ def convert(path: str, wanted: Wanted, settings: Settings) -> Converted:
 
 def _convert(place: Path, said: str, wanted: Wanted) -> Converted:
     for reader in FOLDERS:
-        folder = _folder_of(place, reader.FILES)
+        folder = _folder_of(place, reader.files)
         if reader.recognises(folder):
             return reader.convert(folder, wanted)
     if directions.recognises(place):
@@ -86,7 +84,7 @@ def _scaled(converted: Converted, wanted: Wanted) -> Converted:
 
 def known_formats() -> list[str]:
     """Return what may be submitted, in words."""
-    listed = [f"{reader.NAME} ({' and '.join(reader.FILES)})" for reader in FOLDERS]
+    listed = [f"{reader.name} ({' and '.join(reader.files)})" for reader in FOLDERS]
     return [*listed, directions.NAME, "a LoReFT or DAS rotation", "or the word neurons or heads"]
 
 
@@ -105,9 +103,9 @@ def _state(place: Path) -> str:
     if place.is_file():
         return "no known format"
     for reader in FOLDERS:
-        there = [name for name in reader.FILES if (place / name).is_file()]
+        there = [name for name in reader.files if (place / name).is_file()]
         if there:
-            missing = ", ".join(name for name in reader.FILES if name not in there)
+            missing = ", ".join(name for name in reader.files if name not in there)
             return f"it has {', '.join(there)} but not {missing}: was the download finished?"
     inside = [folder.name for folder in sorted(place.iterdir()) if _is_dictionary(folder)]
     if inside:

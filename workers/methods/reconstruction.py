@@ -14,12 +14,22 @@ from schema.errors import ShapeMismatch
 _ACTIVATIONS_AT_ONCE = 2**25  # tokens × features, 128 MiB
 TWIN_COSINE = 0.99
 N_COMPARED = 512
+MOST_OF_A_DIMENSION = 4.0
+_LEAST = 1e-30
 
 
 class Fit(NamedTuple):
-    """fvu: fraction of variance unexplained · l0: features a token · fired: (F,) bool, on any token."""
+    """How well values are reconstructed, and by how many features.
+
+    fvu:          fraction of the variance that is not, all dimensions summed: a few large ones may decide it.
+    by_dimension: the mean of that fraction over dimensions, each at most MOST_OF_A_DIMENSION.
+    errors:       (N,) the squared error of each token, of its squared distance from the mean token.
+    l0, fired:    features that fire on a token; which (F,) fire on any.
+    """
 
     fvu: float
+    by_dimension: float
+    errors: Tensor
     l0: float
     fired: Tensor
 
@@ -39,22 +49,28 @@ def measure_fit(
     """
     if len(read) != len(written) or not len(read):
         raise ShapeMismatch(f"tokens={len(read)} read and {len(written)} written; must be as many, at least 1")
-    left, n_firing = 0.0, 0
+    target = written.float()
+    deviations = target - target.mean(0)
+    left, errors, n_firing = torch.zeros_like(target[0], dtype=torch.float64), [], 0
     fired = torch.zeros(n_features, dtype=torch.bool, device=read.device)
     n_tokens = max(1, _ACTIVATIONS_AT_ONCE // n_features)
-    for x, y in zip(torch.split(read, n_tokens), torch.split(written.float(), n_tokens), strict=True):
+    for x, y in zip(torch.split(read, n_tokens), torch.split(target, n_tokens), strict=True):
         activations = encode(x)
         firing = activations > 0
         fired |= firing.any(0)
         n_firing += int(firing.sum())
-        left += float((y - decode(activations, x)).double().square().sum())
-    return Fit(left / max(total_variance(written), 1e-30), n_firing / len(read), fired)
-
-
-def total_variance(values: Tensor) -> float:
-    """Return the summed squared distance of values (N, w) from their mean."""
-    wide = values.double()
-    return float((wide - wide.mean(0)).square().sum())
+        squares = (y - decode(activations, x)).double().square()
+        left += squares.sum(0)
+        errors.append(squares.sum(1))
+    spread = deviations.double().square()
+    by_dimension = (left / spread.sum(0).clamp_min(_LEAST)).clamp_max(MOST_OF_A_DIMENSION)
+    return Fit(
+        fvu=float(left.sum() / spread.sum().clamp_min(_LEAST)),
+        by_dimension=float(by_dimension.mean()),
+        errors=torch.cat(errors) / spread.sum(1).clamp_min(_LEAST),
+        l0=n_firing / len(read),
+        fired=fired,
+    )
 
 
 def share_of_twins(directions: Tensor, generator: torch.Generator) -> float:
