@@ -9,6 +9,7 @@ to say how much memory it needs, and an API has no torch.
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,14 +103,18 @@ def read_header(path: Path, dtypes: Mapping[str, int] = _SIZES) -> dict[str, Ten
         if 8 + length > n_bytes:
             raise BadWeights(f"file={path.name!r} is truncated: {n_bytes} bytes, its header alone needs {8 + length}")
         header = _parse(file.read(length), path.name)
-    entries = [_entry(name, item, 8 + length, dtypes) for name, item in header.items() if name != "__metadata__"]
-    _check_offsets(entries, 8 + length, n_bytes, path.name)
+    named = {name: item for name, item in header.items() if name != "__metadata__"}
+    try:
+        entries = [_entry(name, item, 8 + length, dtypes) for name, item in named.items()]
+        _check_offsets(entries, 8 + length, n_bytes)
+    except BadWeights as exc:
+        raise BadWeights(f"file={path.name!r}; {exc}") from exc
     return {entry.name: entry for entry in entries}
 
 
 def _what_it_is(start: bytes, fits: bool) -> str:
     """Return what is wrong with a file whose first 8 bytes are no length of a header, or of one that is too long."""
-    if start.startswith((b"\x80", b"PK")):
+    if re.match(rb"\x80[\x02-\x05]|PK", start):
         return "this is a pickle (or a zip of one); convert it with glossarium submit"
     if fits:
         return f"its header has {int.from_bytes(start, 'little'):,} bytes; at most {MAX_HEADER_BYTES:,} are read"
@@ -152,16 +157,16 @@ def _naturals(values: Any) -> bool:
     return isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)
 
 
-def _check_offsets(entries: list[TensorEntry], start: int, n_bytes: int, name: str) -> None:
+def _check_offsets(entries: list[TensorEntry], start: int, n_bytes: int) -> None:
     """Raise BadWeights unless the tensors stand one after the other, from the header to the end of the file."""
     for entry in sorted(entries, key=lambda e: (e.start, e.end)):
         if entry.start != start:
             raise BadWeights(f"tensor={entry.name}; begins at byte {entry.start}, where the one before ends at {start}")
         start = entry.end
     if start > n_bytes:
-        raise BadWeights(f"file={name!r} is truncated: {n_bytes} bytes, its header needs {start}")
+        raise BadWeights(f"it is truncated: {n_bytes} bytes, its header needs {start}")
     if start < n_bytes:
-        raise BadWeights(f"file={name!r} has {n_bytes - start} bytes after its last tensor")
+        raise BadWeights(f"it has {n_bytes - start} bytes after its last tensor")
 
 
 def _check_names(entries: Mapping[str, TensorEntry], needed: Needed) -> None:

@@ -6,6 +6,7 @@ Ends with code 2 and one line on stderr if the file can't be used.
 """
 
 import pickle
+import re
 import resource
 import sys
 import warnings
@@ -89,12 +90,13 @@ def _tensors(loaded: Any) -> Iterator[tuple[str, Tensor]]:
 
 def _reason(exc: Exception) -> str:
     text = " ".join(str(exc).split())
-    if "Unsupported global" in text or "weights_only" in text.lower():
-        found = text.partition("GLOBAL ")[2].split(" ")[0]
+    wanted = re.search(r"GLOBAL (\S+)", text)
+    if wanted:
         return (
-            f"it is a pickle that would run {found or 'code'} to be read, which is refused: save its state_dict() "
-            "alone, or safetensors"
+            f"it is a pickle that would run {wanted[1]}, which is refused: save its state_dict() alone, or safetensors"
         )
+    if isinstance(exc, pickle.UnpicklingError | EOFError):
+        return "must be tensors saved by torch.save; pickles of anything else are not read"
     return f"must be tensors saved by torch.save: {text[:300]}"
 
 
