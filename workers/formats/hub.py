@@ -88,7 +88,7 @@ def fetch(reference: Reference, names: Collection[str]) -> Fetched:
     except HFValidationError as exc:
         raise InvalidInput(f"reference={said!r}; {exc}") from exc
     except (httpx2.HTTPError, OSError) as exc:
-        return _cached(reference, exc)
+        return _cached(reference, names, exc)
     return _found(reference, Path(folder), str(info.sha))
 
 
@@ -139,18 +139,17 @@ def _escaped(name: str) -> str:
     return re.sub(r"([\[*?])", r"[\1]", name)
 
 
-def _cached(reference: Reference, problem: Exception) -> Fetched:
-    """Return what was fetched before, where the reference names a commit. Raises Unavailable."""
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def _cached(reference: Reference, names: Collection[str], problem: Exception) -> Fetched:
+    """Return what was fetched before, where the reference names a commit or a branch of then. Raises Unavailable."""
+    from huggingface_hub import constants, try_to_load_from_cache
 
-    said = said_of(reference)
-    try:
-        folder = Path(snapshot_download(reference.repository, revision=reference.revision, local_files_only=True))
-        if (folder / reference.path).exists():
+    for name in ("", *names):
+        file = "/".join(part for part in (reference.path, name) if part)
+        cached = try_to_load_from_cache(reference.repository, file, revision=reference.revision) if file else None
+        if isinstance(cached, str):
+            folder = Path(cached).parents[file.count("/")]
             return _found(reference, folder, folder.name)
-    except (LocalEntryNotFoundError, OSError, ValueError):
-        pass
+    said = said_of(reference)
     reason = " ".join(str(problem).split())[:200] or type(problem).__name__
     raise Unavailable(
         f"reference={said!r}; the hub at {constants.ENDPOINT} can't be reached and nothing of it is cached: {reason}. "
