@@ -8,6 +8,7 @@ from prompts.loader import Message
 from schema.records import Description, Status
 
 SHORTEST_COPY = 12  # characters
+COPIES = "copies an example of the prompt"
 
 
 class NotApplicable(NamedTuple):
@@ -40,15 +41,20 @@ def _common_first(facet: str) -> str:
     return f"{common} ({tokens})" if tokens and common else tokens
 
 
-def copies_example(trigger: str, effect: str, examples: Iterable[Message]) -> bool:
-    """Return whether a facet says what one of a prompt's few-shot answers says tokens have in common.
+def copies_example(said: Iterable[str], examples: Iterable[Message]) -> bool:
+    """Return whether a text says what one of a prompt's few-shot answers says: of a facet, what tokens have in common.
 
     Short phrases are left out: a feature may well be about football.
     """
     answers = [json.loads(turn["content"]) for turn in examples if turn["role"] == "assistant"]
-    facets = [str(facet) for answer in answers for facet in answer.values()]
-    telling = [common for facet in facets if len(common := facet.partition(": ")[2]) >= SHORTEST_COPY]
-    return any(common.casefold() in said.casefold() for common in telling for said in (trigger, effect))
+    told = [text for answer in answers for value in answer.values() for text in _telling(value)]
+    telling = [text.casefold() for text in told if len(text) >= SHORTEST_COPY]
+    return any(text in one.casefold() for text in telling for one in said)
+
+
+def _telling(value: str | list[str]) -> list[str]:
+    """Return what of an answer's field nobody says by chance: sentences, or what a facet has after its tokens."""
+    return value if isinstance(value, list) else [value.partition(": ")[2]]
 
 
 def concatenate(descriptions: Iterable[Description]) -> Composition | NotApplicable:

@@ -9,7 +9,8 @@
     │   ├── DoesNotFit          a dictionary does not reconstruct its site of its subject
     │   ├── BadWeights          not a readable safetensors file (truncated, a pickle, …)
     │   ├── BadCorpus           empty, unreadable or outside the operator's folder
-    │   └── BadSelection        a feature index or selection that the dictionary does not have
+    │   ├── BadSelection        a feature index or selection that the dictionary does not have
+    │   └── BadBudget           not a budget, or one in dollars where a price is not known
     ├── NotFound                no such row, or not this tenant's (HTTP 404)
     ├── Conflict                the same key with another body, or a state that forbids it (HTTP 409)
     ├── TooLarge                over a size limit (HTTP 413)
@@ -17,6 +18,7 @@
     │   ├── DatabaseUnavailable
     │   ├── BadProfiles         the operator's file of LLM profiles can't be used
     │   └── LLMUnavailable      the endpoint is down, rate-limited or out of credit
+    │       └── ProfileChanged  the run's LLM profile stands for another model by now
     ├── StorageFull             the disk is full
     ├── OutOfMemory             not even one row of a batch fits on the device
     ├── StackError              the embedded stack can't start: busy port, folder in use
@@ -69,6 +71,10 @@ class BadSelection(InvalidInput):
     """The dictionary does not have the selected features."""
 
 
+class BadBudget(InvalidInput):
+    """Not a budget, or one in dollars where a price is not known."""
+
+
 class NotFound(GlossariumError):
     """No such row for this tenant."""
 
@@ -99,6 +105,10 @@ class LLMUnavailable(Unavailable):
     def __init__(self, message: str, *, retry_after_s: float = 10.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class ProfileChanged(LLMUnavailable):
+    """The LLM profile of a run stands for another model than when the run was submitted; the work waits."""
 
 
 class StorageFull(GlossariumError):

@@ -6,7 +6,7 @@ else. Knows no HTTP: `workers.llm` does the asking.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -58,6 +58,7 @@ class LLMProfile(Record):
     api_key_variable:  the environment variable that holds the key, where `api_key` does not.
     context_tokens:    of prompt and answer together; what surely does not fit is not sent.
     extra:             fields that every request carries besides, such as `reasoning_effort`.
+    known_as:          what recipes call the endpoint, where that is not its URL.
     """
 
     name: str = Field(min_length=1, max_length=100)
@@ -70,6 +71,7 @@ class LLMProfile(Record):
     timeout_s: float = Field(120.0, gt=0, le=600)
     context_tokens: int | None = Field(None, ge=1)
     extra: Mapping[str, Any] = Field(default_factory=dict)
+    known_as: str | None = None
 
     @model_validator(mode="after")
     def _has_one_key(self) -> "LLMProfile":
@@ -92,7 +94,7 @@ class LLMProfile(Record):
     def recipe(self) -> dict[str, object]:
         """Return what of the profile decides an answer, as a part of a recipe."""
         extra = {"extra": self.extra} if self.extra else {}
-        return {"model": self.model, "endpoint": self.base_url, **extra}
+        return {"model": self.model, "endpoint": self.known_as or self.base_url, **extra}
 
 
 def profile(name: str, settings: Settings) -> LLMProfile | None:
@@ -118,6 +120,12 @@ def profiles(settings: Settings) -> Mapping[str, LLMProfile]:
     return MappingProxyType({DEFAULT: _from_environment(settings), **_from_file(settings)})
 
 
+def recipes(wanted: Iterable[str], settings: Settings) -> dict[str, dict[str, object] | None]:
+    """Return what decides the answers of some profiles, by name; None of `none`. Raises as `profile` does."""
+    found = {name: profile(name, settings) for name in wanted}
+    return {name: known.recipe if known else None for name, known in found.items()}
+
+
 def lease_s(settings: Settings) -> float:
     """Return how long the lease of an LLM job lasts: the longest read time-out of a profile and 30 s."""
     return max(known.timeout_s for known in profiles(settings).values()) + LEASE_MARGIN_S
@@ -133,6 +141,8 @@ def _from_environment(settings: Settings) -> LLMProfile:
         prices=FREE if settings.llm_embedded else Prices(),
         limits=Limits(in_flight=in_flight),
         timeout_s=settings.llm_timeout_s,
+        # Its port is another one at every start of the stack; what it answered stays what it answered.
+        known_as="embedded" if settings.llm_embedded else None,
     )
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Annotated, Generic, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Record(BaseModel):
@@ -155,6 +155,19 @@ class RunOptions(Record):
     context_length: int = Field(128, ge=16, le=2048)
 
 
+class Budget(Record):
+    """The most that a run may spend on LLMs; what is not given has no cap. It decides no result."""
+
+    dollars: float | None = Field(None, ge=1e-6, le=1_000_000, allow_inf_nan=False)
+    tokens: int | None = Field(None, ge=1, le=10**15, description="of prompts and answers together")
+
+    @model_validator(mode="after")
+    def _caps_something(self) -> "Budget":
+        if self.dollars is None and self.tokens is None:
+            raise ValueError("give dollars, tokens or both")
+        return self
+
+
 class RunProfiles(NamedTuple):
     """The names of the LLM profiles of a run."""
 
@@ -175,6 +188,7 @@ class RunSpec(Record):
     writer: str | None = Field(None, max_length=100, description="the profile that writes sentences; null: as `llm`")
     judge: str | None = Field(None, max_length=100, description="the LLM judge's profile; null: as `llm`")
     seed: int = Field(0, ge=0, lt=2**31)
+    budget: Budget | None = Field(None, description="as submitted; null: no cap. `usage.spending` has it as it is now")
     options: RunOptions = RunOptions()
 
     @property
@@ -223,6 +237,28 @@ class CallCount(Record):
     seconds: float
 
 
+class Amount(Record):
+    """Dollars and tokens, prompts and answers together."""
+
+    dollars: float | None
+    tokens: int | None
+
+
+class Spending(Record):
+    """What a run's LLM calls may cost, and cost so far. Dollars are null once a call's price was not known.
+
+    What is reserved counts as spent: the most that calls under way can cost, and what those could whose worker died
+    before it said what became of them.
+    """
+
+    budget: Budget | None = Field(description="null: no cap")
+    spent: Amount
+    reserved: Amount
+    left: Amount | None = Field(description="of what has a cap; null without a budget")
+    n_settled: int = Field(description="HTTP requests that were answered, or given up as if they had been")
+    n_open: int = Field(description="HTTP requests that are under way, or whose worker died")
+
+
 class Usage(Record):
     """What the LLM calls of a run used. Those from the cache are among the calls and used nothing."""
 
@@ -234,6 +270,7 @@ class Usage(Record):
     completion_tokens: int
     dollars: float | None = Field(description="of what was answered; null if the price of any call is not known")
     by_purpose: tuple[CallCount, ...]
+    spending: Spending | None = None
 
 
 class Run(Record):

@@ -64,7 +64,8 @@ CREATE TABLE run (
     vtime_start double precision NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz,
-    finished_at timestamptz
+    finished_at timestamptz,
+    llms jsonb -- what its LLM profiles stood for when it was submitted
 );
 CREATE INDEX run_by_tenant ON run (tenant_id, created_at DESC, id);
 CREATE INDEX run_by_dictionary ON run (dictionary_id, created_at DESC);
@@ -246,6 +247,23 @@ CREATE TABLE call (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX call_by_run ON call (run_id);
+
+-- What the LLM calls of a run cost and may still cost, and the most that they may; dollars are null once a price was not
+-- known. One small row a run, changed before and after each HTTP request: its page has room for the old versions.
+CREATE TABLE spending (
+    run_id uuid PRIMARY KEY REFERENCES run ON DELETE CASCADE,
+    most_nanodollars bigint,
+    most_tokens bigint,
+    spent_nanodollars bigint DEFAULT 0,
+    spent_tokens bigint NOT NULL DEFAULT 0,
+    reserved_nanodollars bigint DEFAULT 0,
+    reserved_tokens bigint NOT NULL DEFAULT 0,
+    needs_nanodollars bigint NOT NULL DEFAULT 0, -- the reservation that was refused and paused the run
+    needs_tokens bigint NOT NULL DEFAULT 0,
+    n_settled bigint NOT NULL DEFAULT 0,
+    n_open bigint NOT NULL DEFAULT 0,
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 10);
 
 -- What a run found, made once by its last job.
 CREATE TABLE run_report (

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
-from schema.records import Corpus, Dictionary, FeatureSummary, Label, Method, Record, Run, Status
+from schema.records import Budget, Corpus, Dictionary, FeatureSummary, Label, Method, Record, Run, Status
 
 FeatureSort = Literal[
     "index", "-index", "density", "-density", "input_lift", "-input_lift", "output_lift", "-output_lift"
@@ -51,6 +51,12 @@ class RunQuery(PageQuery):
     """A page of runs."""
 
     dictionary_id: UUID | None = Field(None, description="only runs of this dictionary")
+
+
+class Resume(Record):
+    """How a paused run goes on."""
+
+    budget: Budget | None = Field(None, description="instead of the one that it has; null: as it is")
 
 
 class LabelQuery(PageQuery):
@@ -161,6 +167,7 @@ class RunEstimate(Record):
     completion_tokens: int
     dollars: float | None = Field(description="null where a price is not known")
     by_purpose: tuple[ExpectedCalls, ...]
+    warning: str | None = Field(None, description="where that is above the run's budget")
 
 
 class Health(Record):

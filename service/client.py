@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from schema import errors
 from schema.errors import GlossariumError, Unavailable
 from schema.records import (
+    Budget,
     Corpus,
     Dictionary,
     DictionarySpec,
@@ -38,6 +39,7 @@ from schema.wire import (
     PromptFile,
     PromptFiles,
     Readiness,
+    Resume,
     RunEstimate,
     RunPage,
 )
@@ -148,9 +150,9 @@ class Client:
         """Let a run rest."""
         return self._post(f"/v1/runs/{run_id}/pause", Run)
 
-    def resume(self, run_id: UUID) -> Run:
-        """Let a paused run go on."""
-        return self._post(f"/v1/runs/{run_id}/resume", Run)
+    def resume(self, run_id: UUID, budget: Budget | None = None) -> Run:
+        """Let a paused run go on, under another budget if one is given."""
+        return self._post(f"/v1/runs/{run_id}/resume", Run, None if budget is None else Resume(budget=budget))
 
     # Features and labels
 

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Body
 
 from prompts.estimating import Expected, Features, expected_calls
 from schema import profiles
-from schema.records import Dictionary, RunSpec
+from schema.budgets import in_words
+from schema.records import Budget, Dictionary, RunSpec
 from schema.selection import draw, parse_selection
 from schema.settings import Settings
 from schema.store import dictionaries, features
@@ -37,7 +38,7 @@ def estimate(spec: RunSpec, about: Features, settings: Settings) -> RunEstimate:
     """Return what a run over so many features is expected to ask, priced by its profiles."""
     rows = [row for one in expected_calls(spec, about) if (row := _priced(one, spec, settings)) is not None]
     dollars = [row.dollars for row in rows]
-    return RunEstimate(
+    whole = RunEstimate(
         n_features=about.selected,
         n_pool_only=about.pool_only,
         calls=sum(row.calls for row in rows),
@@ -46,6 +47,21 @@ def estimate(spec: RunSpec, about: Features, settings: Settings) -> RunEstimate:
         dollars=None if None in dollars else sum(price for price in dollars if price is not None),
         by_purpose=tuple(rows),
     )
+    return whole.model_copy(update={"warning": _warning(whole, spec.budget)})
+
+
+def _warning(expected: RunEstimate, budget: Budget | None) -> str | None:
+    """Return in words that a budget is below what is expected, None where it is not."""
+    if budget is None:
+        return None
+    tokens = expected.prompt_tokens + expected.completion_tokens
+    too_many = budget.tokens is not None and tokens > budget.tokens
+    too_dear = budget.dollars is not None and (expected.dollars or 0.0) > budget.dollars
+    if not too_many and not too_dear:
+        return None
+    said = in_words(expected.dollars if too_dear else None, tokens if too_many else None)
+    cap = in_words(budget.dollars, budget.tokens)
+    return f"the run is expected to need {said}, which is above its budget of {cap}: it will pause there"
 
 
 def _features(connection: Connection, dictionary: Dictionary, spec: RunSpec) -> Features:

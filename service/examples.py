@@ -93,6 +93,10 @@ RUN_SPECS: Example = {
         "summary": "With another LLM as the judge",
         "value": {"dictionary_id": _DICTIONARY_ID, "features": "0-99", "llm": "small", "judge": "large"},
     },
+    "budget": {
+        "summary": "At most five dollars for LLMs, and a million tokens",
+        "value": {"dictionary_id": _DICTIONARY_ID, "llm": "large", "budget": {"dollars": 5, "tokens": 1_000_000}},
+    },
     "no LLM": {
         "summary": "Every feature that fires, without an LLM",
         "value": {
@@ -131,10 +135,23 @@ RUN: Example = {
     "usage": {
         **_USED,
         "by_purpose": [{"purpose": "describe combined", "status": "ok", **_USED, "seconds": 61.4}],
+        "spending": {
+            "budget": {"dollars": 5.0, "tokens": None},
+            "spent": {"dollars": 0.0078, "tokens": 26_082},
+            "reserved": {"dollars": 0.0031, "tokens": 5_120},
+            "left": {"dollars": 4.9891, "tokens": None},
+            "n_settled": 28,
+            "n_open": 2,
+        },
     },
 }
 PAUSED_RUN: Example = {**RUN, "state": "paused"}
 CANCELLED_RUN: Example = {**RUN, "state": "cancelled", "finished_at": _LATER}
+
+RESUMPTIONS: Example = {
+    "as it is": {"summary": "With the budget that it has", "value": {}},
+    "raised": {"summary": "With another budget", "value": {"budget": {"dollars": 10}}},
+}
 
 INPUT_SCORE: Example = {
     "feature": 412,

@@ -29,7 +29,8 @@ from service.client import Progress as Report
 POLL_S = 1.0
 _PATIENCE_S = 60.0
 """How long the API may be away, as while it is started again, before we give up on watching."""
-ENDED = frozenset({"done", "failed", "cancelled"})
+ENDED = frozenset({"done", "failed", "cancelled", "paused"})
+"""A paused run goes on only when somebody resumes it."""
 
 
 class Pace(NamedTuple):
@@ -62,7 +63,7 @@ def describe(stage: StageProgress, now: datetime) -> str:
 
 
 def watch(client: Client, run_id: UUID, console: Console) -> Run:
-    """Show a run until it ends, and return it as it ended.
+    """Show a run until it ends or is paused, and return it as it is then.
 
     Raises: Unavailable if the API is away for a minute; what `Client.run` raises.
     """

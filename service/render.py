@@ -7,6 +7,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from schema.budgets import in_words
 from schema.records import (
     Calibration,
     CallCount,
@@ -18,6 +19,7 @@ from schema.records import (
     FeatureSummary,
     Run,
     Score,
+    Spending,
     StageProgress,
     SteeredText,
     TokenList,
@@ -65,7 +67,20 @@ def usage_table(usage: Usage) -> Table:
         table.add_column(head, footer, justify="left" if place < 2 else "right", no_wrap=place > 0)
     for row in usage.by_purpose:
         table.add_row(row.purpose, row.status, *_usage_row(row))
+    if usage.spending is not None:
+        table.caption, table.caption_justify = spending(usage.spending), "left"
     return table
+
+
+def spending(known: Spending) -> str | None:
+    """Return in words what a run may still spend, None where it has no budget and nothing is left open."""
+    parts = [] if known.budget is None else [f"budget {in_words(known.budget.dollars, known.budget.tokens)}"]
+    if known.left is not None:
+        parts.append(f"{in_words(known.left.dollars, known.left.tokens) or 'nobody knows how much'} left")
+    if known.n_open:
+        reserved = in_words(known.reserved.dollars, known.reserved.tokens)
+        parts.append(f"{reserved} reserved for {known.n_open} requests without an answer so far")
+    return ", ".join(parts) or None
 
 
 def _usage_row(used: Usage | CallCount) -> tuple[str, ...]:
@@ -263,7 +278,7 @@ def feature_prompt(asked: FeaturePrompt) -> RenderableType:
 
 
 def estimate_table(estimate: RunEstimate) -> Table:
-    """Return what a run is expected to ask as a table, its price in the last row."""
+    """Return what a run is expected to ask as a table, its price in the last row, and whether its budget is below."""
     title = f"expected for {estimate.n_features} features and {estimate.n_pool_only} more of the pool"
     table = Table("purpose", "profile", title=title, title_justify="left")
     for name in ("calls", "tokens read", "tokens written", "dollars"):
@@ -272,6 +287,8 @@ def estimate_table(estimate: RunEstimate) -> Table:
         table.add_row(row.purpose, row.profile, *_expected(row))
     table.add_section()
     table.add_row("all", "", *_expected(estimate))
+    if estimate.warning:
+        table.caption, table.caption_justify = f"warning: {estimate.warning}", "left"
     return table
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Body, Query, Response
 
-from schema import graph, profiles
+from schema import budgets, graph, profiles
 from schema.errors import Conflict, InvalidInput
 from schema.records import Run, RunSpec
 from schema.reports import RunReport
@@ -15,7 +15,7 @@ from schema.selection import parse_selection
 from schema.settings import Settings
 from schema.store import dictionaries, reports, runs
 from schema.store.database import Connection
-from schema.wire import LabelPage, LabelQuery, PageQuery, RunPage, RunQuery
+from schema.wire import LabelPage, LabelQuery, PageQuery, Resume, RunPage, RunQuery
 from service import corpora, examples, labels
 from service.cursors import NEWEST, Pager
 from service.deps import Held, Repeatable, Services, Tenant
@@ -96,9 +96,26 @@ def pause_run(run_id: UUID, held: Held, tenant_id: Tenant, intent: Repeatable) -
 
 
 @router.post("/{run_id}/resume", responses=examples.ok(examples.RUN))
-def resume_run(run_id: UUID, held: Held, tenant_id: Tenant, intent: Repeatable, background: BackgroundTasks) -> Run:
-    """Let a paused run go on."""
-    run = _change(held, tenant_id, run_id, intent, "running")
+def resume_run(
+    run_id: UUID,
+    held: Held,
+    tenant_id: Tenant,
+    intent: Repeatable,
+    background: BackgroundTasks,
+    how: Annotated[Resume | None, Body(openapi_examples=examples.RESUMPTIONS)] = None,
+) -> Run:
+    """Let a paused run go on. One that used up its budget needs a larger one in the body."""
+    budget = how.budget if how else None
+
+    def work(connection: Connection) -> Run:
+        _, fresh = intent.claim(connection, None if budget is None else budget.model_dump(mode="json"))
+        if fresh:
+            spec = runs.get(connection, tenant_id, run_id).spec
+            budgets.check_budget(budget, spec.profiles, held.settings)
+            runs.resume(connection, tenant_id, run_id, budget)
+        return runs.report(connection, tenant_id, run_id)
+
+    run = held.database.run(work)
     background.add_task(held.doorbell.ring, held.database.run(lambda connection: runs.ready_queues(connection, run_id)))
     return run
 
@@ -106,12 +123,13 @@ def resume_run(run_id: UUID, held: Held, tenant_id: Tenant, intent: Repeatable, 
 def check_spec(spec: RunSpec, settings: Settings) -> None:
     """Refuse a run that makes no sense whatever its dictionary is.
 
-    Raises: InvalidInput, with the value and the limit.
+    Raises: InvalidInput, with the value and the limit; BadBudget if it is in dollars and a price is not known.
     """
     known = profiles.names(settings)
     for role, name in (("llm", spec.llm), ("writer", spec.writer), ("judge", spec.judge)):
         if name is not None and name not in known:
             raise InvalidInput(f"{role}={name!r}; this installation has the profiles {', '.join(known)}")
+    budgets.check_budget(spec.budget, spec.profiles, settings)
     for name, values in (("methods", spec.methods), ("evaluations", spec.evaluations)):
         _refuse_repeats(name, values)
     if spec.options.prompts == "paper" and "refined" in spec.methods:
@@ -146,11 +164,12 @@ def _submit(connection: Connection, tenant_id: int, id_: UUID, spec: RunSpec, he
         spec,
         n_features=None if selection.indices is None else len(selection.indices),
         n_shards=graph.shards_of(n_bytes),
+        llms=profiles.recipes(spec.profiles, held.settings),
     )
 
 
 def _change(
-    held: Services, tenant_id: int, run_id: UUID, intent: Repeatable, state: Literal["cancelled", "paused", "running"]
+    held: Services, tenant_id: int, run_id: UUID, intent: Repeatable, state: Literal["cancelled", "paused"]
 ) -> Run:
     def work(connection: Connection) -> Run:
         _, fresh = intent.claim(connection, None)

@@ -57,6 +57,7 @@ Mode = Literal[
     "unmetered",  # no usage
     "empty",
     "loop",  # the asked JSON, going round in circles
+    "parrot",  # the first example of the prompt, word for word
     "foreign",  # prose in another language than the question's
 ]
 DIMENSIONS = 512
@@ -81,6 +82,8 @@ class LLMServer:
     retry_after_s:  sent with `rate_limited`.
     slow_s:         how long every answer takes.
     requests:       everything that was asked, in order of arrival.
+    metered:        the tokens of every completion that it began to send, as it counts them, prompt and answer.
+    overcharge:     what it counts an answer as, times what it is.
     """
 
     def __init__(
@@ -90,7 +93,9 @@ class LLMServer:
         self.misbehave = misbehave
         self.retry_after_s = retry_after_s
         self.slow_s = 0.0
+        self.overcharge = 1
         self.requests: list[Request] = []
+        self.metered: list[tuple[int, int]] = []
         self.closing = threading.Event()
         self._lock = threading.Lock()
         self._http = _Server(("127.0.0.1", 0), _Handler)
@@ -298,7 +303,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path.endswith("/embeddings"):
             self._send(200, _embeddings(body))
         else:
-            self._send(200, _completion(body, mode))
+            completion, tokens = _completion(body, mode, self.server.owner.overcharge)
+            self.server.owner.metered.append(tokens)
+            self._send(200, completion)
 
     def _hang_up(self) -> None:
         self.close_connection = True
@@ -370,7 +377,8 @@ def _unsupported(name: str) -> dict[str, Any]:
     return {"message": said, "param": name, "code": "unsupported_parameter"}
 
 
-def _completion(body: dict[str, Any], mode: Mode) -> dict[str, Any]:
+def _completion(body: dict[str, Any], mode: Mode, overcharge: int) -> tuple[dict[str, Any], tuple[int, int]]:
+    """Return the body of a response, and the tokens that it costs."""
     schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
     text, finish_reason = answer(body["messages"], schema), "stop"
     n_prompt = sum(len(message["content"].split()) for message in body["messages"])
@@ -397,10 +405,13 @@ def _completion(body: dict[str, Any], mode: Mode) -> dict[str, Any]:
         case "loop":
             circle = "the end of a verb; " * 5
             text = json.dumps({"trigger": circle, "effect": "", "reason": circle * 20, "choice": "A"})
+        case "parrot":
+            text = next(message["content"] for message in body["messages"] if message["role"] == "assistant")
         case "foreign":
             text = "这个特征似乎与河流有关。"
         case "thinking":
             finish_reason = "length"
+    tokens = (n_prompt, overcharge * len(text.split()))
     return {
         "id": "rules",
         "object": "chat.completion",
@@ -409,8 +420,8 @@ def _completion(body: dict[str, Any], mode: Mode) -> dict[str, Any]:
         "choices": [
             {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", **_content(text, mode)}},
         ],
-        **({} if mode == "unmetered" else {"usage": _usage(n_prompt, len(text.split()))}),
-    }
+        **({} if mode == "unmetered" else {"usage": _usage(*tokens)}),
+    }, tokens
 
 
 def _content(text: str, mode: Mode) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from schema.graph import N_CONTROL_FEATURES
-from schema.profiles import profile
 from schema.records import Description, Exemplars, Score, Sentences, Status, TokenList, VocabularyProjection
 from schema.stages import Stage
 from schema.store import descriptions, evidence, jobs, scores
@@ -79,7 +78,7 @@ def activate_block(context: Context) -> Outcome:
 
 
 def _read(context: Context, block: Block) -> Tested:
-    llm = profile(block.brief.spec.profiles.writer, context.settings)
+    writer = recipes.llms(block.brief, context.settings)[block.brief.spec.profiles.writer]
     opened = open_dictionary(context, block.brief, block.corpus)
     with context.transaction() as connection:
         pool_blocks = jobs.blocks_of(connection, block.brief.run_id, Stage.DESCRIBE, 0, len(block.pool))
@@ -90,8 +89,8 @@ def _read(context: Context, block: Block) -> Tested:
     id_ = block.brief.dictionary.id
     with context.transaction() as connection:
         written: dict[int, Sentences] = {}
-        if llm is not None:
-            written = descriptions.load_sentences(connection, {*ids, *pool_ids}, sentences_recipe(block, llm))
+        if writer is not None:
+            written = descriptions.load_sentences(connection, {*ids, *pool_ids}, sentences_recipe(block, writer))
         exemplars = evidence.load(
             connection, id_, Exemplars, recipes.evidence("exemplars", block.brief, block.corpus), block.selected
         )

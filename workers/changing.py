@@ -110,11 +110,17 @@ def _once(scene: Scene, recipe: str, make: Callable[[], bytes]) -> None:
 
 def _build(scene: Scene) -> bytes:
     subject, dictionary = scene.opened
-    rows = []
-    for some in jacobian_rows(subject, dictionary.write_site, first_positions(_contexts(scene))):
-        rows.append(some)
-        scene.context.progress.advance()
-    return torch.cat(rows).contiguous().cpu().numpy().tobytes()
+    contexts = first_positions(_contexts(scene))
+
+    def rows() -> torch.Tensor:
+        found = []
+        for some in jacobian_rows(subject, dictionary.write_site, contexts):
+            found.append(some)
+            scene.context.progress.advance()
+        return torch.cat(found)
+
+    jacobian = subject.at_once.fit("traced", contexts.ids.numel(), rows)
+    return jacobian.contiguous().cpu().numpy().tobytes()
 
 
 def _measure(scene: Scene) -> Agreement:

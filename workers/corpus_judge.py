@@ -6,13 +6,11 @@ from typing import NamedTuple
 from prompts.evaluation import CONTEXTS_PER_CALL, ContextKind, ask_about_contexts
 from schema.profiles import LLMProfile
 from schema.records import Description, Score, Status
-from workers.cache import StoredCompletions
 from workers.court import Case, Court
-from workers.ledger import StoredLedger
-from workers.llm import complete
 from workers.methods.corpus_evaluation import Item, detection_items, evaluate_answers, fuzzing_items
 from workers.methods.statistics import Measurement, unmeasured
 from workers.parse import contexts_reply
+from workers.questions import Question, pose
 
 _TOKENS_PER_ANSWER = 10
 TEMPERATURE = 0.0
@@ -56,20 +54,15 @@ def _measure(asking: _Asking, items: Sequence[Item], description: Description) -
 
 
 def _ask(asking: _Asking, items: Sequence[Item], description: Description) -> list[bool | Status]:
-    context, block = asking.court.context, asking.court.block
-    secret = context.settings.secret.get_secret_value().encode()
+    context, brief = asking.court.context, asking.court.block.brief
     texts = [item.text for item in items]
-    completion = complete(
-        asking.llm,
-        ask_about_contexts(asking.kind, texts, description.text or "", secret).messages,
+    question = Question(
+        ask_about_contexts(asking.kind, texts, description.text or "", context.secret).messages,
         contexts_reply(len(items)),
         max_tokens=_TOKENS_PER_ANSWER * len(items) + 20,
-        temperature=TEMPERATURE,
-        seed=asking.court.seed,
         purpose=f"judge {asking.kind}",
         feature=description.feature,
-        cache=StoredCompletions(context, block.brief.tenant_id),
-        ledger=StoredLedger(context, block.brief.tenant_id),
-        on_attempt=context.progress.advance,
+        temperature=TEMPERATURE,
     )
+    completion = pose(context, brief, asking.llm, question)
     return list(completion.value.answers) if completion.value else [completion.status] * len(items)

@@ -1,13 +1,13 @@
 """The describer's room: from the evidence of a block to one description a method, with an LLM where one is needed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from prompts import Ask
-from prompts.composing import Composition, NotApplicable, concatenate, copies_example
+from prompts import Ask, Message
+from prompts.composing import COPIES, Composition, NotApplicable, concatenate, copies_example
 from prompts.describing import asking_methods, kinds_of, messages_for
 from prompts.evidence import Evidence
-from schema.profiles import LLMProfile, profile
+from schema.profiles import LLMProfile
 from schema.recipes import digest
 from schema.records import (
     Calibration,
@@ -23,14 +23,13 @@ from schema.records import (
 )
 from schema.store import descriptions, evidence
 from workers import recipes
-from workers.cache import StoredCompletions
 from workers.calls import together
 from workers.desk import Block, read_block
 from workers.engine import Context, Outcome
-from workers.ledger import StoredLedger
-from workers.llm import Completion, complete
+from workers.llm import Completion
 from workers.methods.lexical import lexical_description
 from workers.parse import DescriptionReply, SummaryReply, shortened
+from workers.questions import Question, find_llm, pose
 
 _VERSION = 2
 _ALL_BUT_TEXTS: tuple[EvidenceKind, ...] = ("exemplars", "vocabulary", "token_change")
@@ -51,18 +50,12 @@ class Desk(NamedTuple):
     llm: LLMProfile | None
     evidence: Mapping[int, Evidence]
 
-    @property
-    def secret(self) -> bytes:
-        """Return the server's secret, which authenticates quotations in prompts."""
-        return self.context.settings.secret.get_secret_value().encode()
-
 
 def describe_block(context: Context) -> Outcome:
     """Return the descriptions of a block; those that exist under their recipe are not made again."""
     block = read_block(context)
-    desk = Desk(
-        context, block, profile(block.brief.spec.profiles.describer, context.settings), read_evidence(context, block)
-    )
+    llm = find_llm(context, block.brief, block.brief.spec.profiles.describer)
+    desk = Desk(context, block, llm, read_evidence(context, block))
     made: dict[int, Made] = {feature: {} for feature in block.indices}
     methods = [method for method in block.brief.spec.methods if method != "refined"]  # made when they are ranked
     # Method by method: the calls of one method begin alike, and the endpoint has that beginning cached.
@@ -137,7 +130,7 @@ def _asked(desk: Desk, feature: int, method: Method) -> Description:
         absent = NotApplicable(Status.NOT_APPLICABLE, "this run has no LLM (llm=none)")
         return _keep(desk, _without_text(feature, method, digest(_ingredients(desk, feature, method)), absent))
     options = desk.block.brief.spec.options
-    ask = messages_for(method, desk.evidence[feature], options, desk.secret)
+    ask = messages_for(method, desk.evidence[feature], options, desk.context.secret)
     if isinstance(ask, NotApplicable):
         return _keep(desk, _without_text(feature, method, digest(_ingredients(desk, feature, method)), ask))
     parameters = {
@@ -174,7 +167,7 @@ def _ask_what_fits(desk: Desk, llm: LLMProfile, feature: int, method: Method, wh
         if not told.completion.too_long:
             break
         options = _showing(desk.block.brief.spec.options, part)
-        ask = messages_for(method, desk.evidence[feature], options, desk.secret)
+        ask = messages_for(method, desk.evidence[feature], options, desk.context.secret)
         if isinstance(ask, Ask):
             told = _Told(ask, _complete(desk, llm, feature, method, ask), part)
     return told
@@ -184,20 +177,16 @@ def _complete(
     desk: Desk, llm: LLMProfile, feature: int, method: Method, ask: Ask
 ) -> Completion[DescriptionReply] | Completion[SummaryReply]:
     options = desk.block.brief.spec.options
-    return complete(
-        llm,
+    question = Question(
         ask.messages,
         shortened(_ANSWERS[options.prompts], options.reply_length),
         max_tokens=options.max_tokens_description,
-        temperature=TEMPERATURE,
-        frequency_penalty=FREQUENCY_PENALTY,
-        seed=desk.block.brief.spec.seed,
         purpose=f"describe {method}",
         feature=feature,
-        cache=StoredCompletions(desk.context, desk.block.brief.tenant_id),
-        ledger=StoredLedger(desk.context, desk.block.brief.tenant_id),
-        on_attempt=desk.context.progress.advance,
+        temperature=TEMPERATURE,
+        frequency_penalty=FREQUENCY_PENALTY,
     )
+    return pose(desk.context, desk.block.brief, llm, question)
 
 
 def _showing(options: RunOptions, part: float) -> RunOptions:
@@ -219,17 +208,15 @@ def _from_completion(
     parameters: Mapping[str, float | int | str],
 ) -> Description:
     answer = completion.value
-    status, reason = completion.status if answer is None else answer.status, completion.reason
-    if answer and copies_example(answer.trigger or "", answer.effect or "", ask.prompt.examples):
-        status, reason = Status.UNPARSED, "copies an example of the prompt"
+    standing = standing_of(completion, ask.prompt.examples)
     return Description(
         feature=feature,
         method=method,
-        status=status,
-        text=answer.text if answer and status == Status.OK else None,
+        status=standing.status,
+        text=answer.text if answer and standing.status == Status.OK else None,
         trigger=answer.trigger if answer else None,
         effect=answer.effect if answer else None,
-        reason=reason,
+        reason=standing.reason,
         prompt_id=ask.prompt.id,
         prompt_sha256=ask.prompt.sha256,
         model=completion.model,
@@ -240,6 +227,25 @@ def _from_completion(
         completion_tokens=completion.usage.completion_tokens,
         recipe=recipe,
     )
+
+
+class Standing(NamedTuple):
+    """What a reply is worth, and why it is not ok."""
+
+    status: Status
+    reason: str | None
+
+
+def standing_of(
+    completion: Completion[DescriptionReply] | Completion[SummaryReply], examples: Sequence[Message]
+) -> Standing:
+    """Return what a describer's reply is worth; one that copies an example of its prompt says nothing of a feature."""
+    answer = completion.value
+    if answer is None:
+        return Standing(completion.status, completion.reason)
+    if copies_example((answer.trigger or "", answer.effect or ""), examples):
+        return Standing(Status.UNPARSED, COPIES)
+    return Standing(answer.status, completion.reason)
 
 
 def _without_text(feature: int, method: Method, recipe: str, answer: NotApplicable) -> Description:

@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -65,7 +66,7 @@ def _request(texts: Sequence[str], settings: Settings) -> Vectors:
     # Endpoints refuse an empty text; a blank one says as little.
     arguments = {"model": settings.embeddings_model, "input": [text or " " for text in texts]}
     try:
-        body = call(endpoint, partial(_create, arguments), _nothing)
+        body = call(endpoint, partial(_create, arguments), nullcontext)
     except (openai.BadRequestError, openai.UnprocessableEntityError) as exc:
         raise LLMUnavailable(f"{endpoint.base_url} refused to embed: {exc.message[:300]}", retry_after_s=600) from exc
     return _unit(_read(body, len(texts), endpoint.base_url))
@@ -106,10 +107,6 @@ def _key(model: str, text: str) -> str:
 
 def _batches(items: list[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _nothing() -> None:
-    """Do nothing, before every attempt."""
 
 
 # ---------------------------------------------------------------------------------------------------------- server

@@ -9,8 +9,9 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import httpx2
 import openai
@@ -35,6 +36,8 @@ RETRY_AFTER_OPERATOR_S = 600.0  # keys, credit and model names are mended by peo
 MESSAGE_CHARS = 300
 _ADVICE = {401: "check the API key", 403: "check the API key", 404: "check the base URL and the model's name"}
 _BILLING = ("insufficient_quota", "billing", "credit", "payment")
+_ANSWER_LOST = (502, 504)  # a gateway says so: behind it, the request may have been served
+_NO_CONNECTION = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 # llama.cpp answers 500 where the chat template of a model raises; the request is at fault, not the server.
 _TEMPLATE = ("system role", "roles must alternate", "raise_exception")
 
@@ -64,13 +67,20 @@ class _Failing(_Transient):
     """The endpoint is not well."""
 
 
-def call(endpoint: Endpoint, send: Callable[[OpenAI], Any], on_attempt: Callable[[], None]) -> dict[str, Any]:
+Attempt = Callable[[], AbstractContextManager[object]]
+"""What is done around one HTTP request: before it, what it raises ends the call; after it, it sees how it failed."""
+Fate = Literal["unsent", "refused", "lost"]
+"""Of a request that failed: it never reached the endpoint; it was answered with a refusal, which nobody bills; or who
+knows: it may have been served, and the answer went astray."""
+
+
+def call(endpoint: Endpoint, send: Callable[[OpenAI], Any], attempt: Attempt) -> dict[str, Any]:
     """Return the JSON object that the endpoint answers with, after at most 3 attempts with full jitter.
 
     Retries are at most a tenth of what this process asks an endpoint, and none is asked that fails all calls.
 
-    send:        makes one raw request with a client.
-    on_attempt:  called before every attempt; what it raises ends the call.
+    send:     makes one raw request with a client.
+    attempt:  entered around every one.
     Raises: LLMUnavailable; openai.BadRequestError or UnprocessableEntityError where the request itself is refused.
     """
     retries = health_of(endpoint.base_url).retries
@@ -82,13 +92,23 @@ def call(endpoint: Endpoint, send: Callable[[OpenAI], Any], on_attempt: Callable
         before_sleep=_tell,
         reraise=True,
     )
-    return retrying(_once, endpoint, send, on_attempt)
+    return retrying(_once, endpoint, send, attempt)
 
 
-def _once(endpoint: Endpoint, send: Callable[[OpenAI], Any], on_attempt: Callable[[], None]) -> dict[str, Any]:
-    on_attempt()
-    with health_of(endpoint.base_url).circuit.passing(_Failing):
+def _once(endpoint: Endpoint, send: Callable[[OpenAI], Any], attempt: Attempt) -> dict[str, Any]:
+    with attempt(), health_of(endpoint.base_url).circuit.passing(_Failing):
         return _answer(endpoint, send)
+
+
+def fate_of(exc: Exception) -> Fate:
+    """Return what became of a request, by what an attempt raised."""
+    cause = exc if isinstance(exc, openai.OpenAIError) else exc.__cause__
+    if isinstance(cause, openai.APIStatusError):
+        return "lost" if cause.status_code in _ANSWER_LOST else "refused"
+    if isinstance(cause, openai.APIConnectionError):
+        return "unsent" if isinstance(cause.__cause__, _NO_CONNECTION) else "lost"
+    kept_back = isinstance(exc, LLMUnavailable) and not isinstance(exc, _Transient)  # by the circuit
+    return "unsent" if kept_back else "lost"
 
 
 def _answer(endpoint: Endpoint, send: Callable[[OpenAI], Any]) -> dict[str, Any]:

@@ -83,10 +83,21 @@ class Context(NamedTuple):
     progress: Progress
     pool: ConnectionPool[Connection]
 
+    @property
+    def secret(self) -> bytes:
+        """Return the server's secret, which authenticates quotations in prompts."""
+        return self.settings.secret.get_secret_value().encode()
+
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Lend a connection for one transaction."""
         with database.lend(self.pool) as connection:
+            yield connection
+
+    @contextmanager
+    def statements(self) -> Iterator[Connection]:
+        """Lend a connection on which every statement is a transaction of its own."""
+        with database.lend_autocommit(self.pool) as connection:
             yield connection
 
 

@@ -10,18 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prompts.evaluation import ask_for_choice
-from schema.profiles import LLMProfile, profile
+from schema.profiles import LLMProfile
 from schema.records import Description, Score, Status
 from schema.stages import Stage
 from schema.store import jobs, run_features, scores
-from workers.cache import StoredCompletions
 from workers.calls import together
 from workers.corpus_judge import judge_contexts
 from workers.court import Case, Court, convene
 from workers.desk import Block, Ranking, ranked, survives
 from workers.engine import Context, Outcome
-from workers.ledger import StoredLedger
-from workers.llm import complete
 from workers.methods.input_evaluation import SentenceActivations, SentenceHalves, evaluate_input, halve_sentences
 from workers.methods.output_evaluation import (
     JudgeTrial,
@@ -35,6 +32,7 @@ from workers.methods.output_evaluation import (
 from workers.methods.selection import Candidate, choose
 from workers.methods.statistics import Measurement, stream, unmeasured
 from workers.parse import JudgeReply, shortened
+from workers.questions import Question, find_llm, pose
 
 TEMPERATURE = 0.0
 MAX_TOKENS = 100
@@ -89,7 +87,7 @@ def _read(context: Context) -> Bench:
         known = scores.load(connection, block.brief.dictionary.id, court.recipe, block.selected)
     return Bench(
         court=court,
-        llm=profile(block.brief.spec.profiles.judge, context.settings),
+        llm=find_llm(context, block.brief, block.brief.spec.profiles.judge),
         activations=(activated.result or {}).get("features", {}),
         rankings=ranked(context),
         outputs={score.description_id: score for score in known if score.kind == "output"},
@@ -211,18 +209,14 @@ def _wrong_texts(court: Court, case: Case, description: Description) -> dict[Pai
 
 
 def _ask(court: Court, llm: LLMProfile, trial: JudgeTrial, feature: int, text: str) -> Verdict:
-    secret = court.context.settings.secret.get_secret_value().encode()
-    completion = complete(
-        llm,
-        ask_for_choice([texts.amplified or texts.suppressed for texts in trial.sets], text, secret).messages,
+    shown = [texts.amplified or texts.suppressed for texts in trial.sets]
+    question = Question(
+        ask_for_choice(shown, text, court.context.secret).messages,
         shortened(JudgeReply, court.block.brief.spec.options.reply_length),
         max_tokens=MAX_TOKENS,
-        temperature=TEMPERATURE,
-        seed=court.seed,
         purpose="judge",
         feature=feature,
-        cache=StoredCompletions(court.context, court.block.brief.tenant_id),
-        ledger=StoredLedger(court.context, court.block.brief.tenant_id),
-        on_attempt=court.context.progress.advance,
+        temperature=TEMPERATURE,
     )
+    completion = pose(court.context, court.block.brief, llm, question)
     return verdict(trial, completion.value.choice) if completion.value else completion.status

@@ -5,25 +5,29 @@ status. Only validated replies are cached. Every call is entered in the ledger, 
 logged; prompts and replies only at DEBUG.
 """
 
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Generic, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple
 
 import openai
 import structlog
 from openai import OpenAI
 
 from prompts import Message, load_prompt
+from schema.budgets import NOTHING, Cost, cost, most
 from schema.errors import BadReply, GlossariumError, LLMUnavailable, Refused
 from schema.profiles import LLMProfile
 from schema.recipes import digest
 from schema.records import Status
 from schema.store.calls import Call
 from workers import quirks
+from workers.accounts import BOTTOMLESS, CompletionCache, Ledger, Purse
 from workers.answered import Answered, Usage, read_completion
-from workers.endpoint import Endpoint, call, shorten
+from workers.endpoint import Attempt, Endpoint, Fate, call, fate_of, shorten
 from workers.parse import AnyReply, is_flooded, parse_reply
 from workers.quirks import Quirk, Quirks
 from workers.throttle import estimate_tokens, throttle_of
@@ -38,23 +42,6 @@ _MAX_SEED = 2**31
 _ONLY_REASONED = (
     "the model's reasoning took all tokens of its answer; raise max_tokens, or turn it off with `extra` in its profile"
 )
-
-
-class CompletionCache(Protocol):
-    """Where validated replies are kept, by the sha256 of everything that was asked."""
-
-    def get(self, sha256: str) -> Mapping[str, Any] | None:
-        """Return what was put under a digest."""
-
-    def put(self, sha256: str, body: Mapping[str, Any]) -> None:
-        """Keep a validated reply."""
-
-
-class Ledger(Protocol):
-    """Where calls are entered, one row each."""
-
-    def record(self, call: Call) -> None:
-        """Enter a call that is over."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +75,7 @@ def complete(
     feature: int | None = None,
     cache: CompletionCache | None = None,
     ledger: Ledger | None = None,
+    purse: Purse | None = None,
     on_attempt: Callable[[], None] | None = None,
 ) -> Completion[AnyReply]:
     """Return the answer to a chat, or the status and reason why there is none (`refused`, `unparsed`, `failed`).
@@ -95,6 +83,7 @@ def complete(
     frequency_penalty:  against loops of small models; not sent where it is 0.
     sample_index:  tells repeated calls apart; it moves the seed and the cache key.
     purpose:       a word for the log and the ledger; so is `feature`.
+    purse:         pays for every HTTP request; an answer from the cache costs it nothing.
     on_attempt:    called before every HTTP request, and while one waits for its turn; what it raises ends the call.
     Raises: LLMUnavailable if the endpoint can't answer now.
     """
@@ -111,7 +100,7 @@ def complete(
         found = _from_cache(kept, answer)
         books.enter(_Spent(), "ok", from_cache=True)
         return found
-    found = _converse(_Conversation(asked, on_attempt or _nothing), books)
+    found = _converse(_Conversation(asked, purse or BOTTOMLESS, on_attempt or _nothing), books)
     if cache is not None and found.status == Status.OK:
         cache.put(asked.digest, _to_cache(found))
     return found
@@ -198,8 +187,10 @@ class _Books(NamedTuple):
 class _Conversation(Generic[AnyReply]):
     """A question, its reply, and at most one attempt at repair."""
 
-    def __init__(self, asked: _Asked[AnyReply], on_attempt: Callable[[], None]) -> None:
+    def __init__(self, asked: _Asked[AnyReply], purse: Purse, on_attempt: Callable[[], None]) -> None:
         self._asked = asked
+        self._purse = purse
+        self._reserved = NOTHING
         self._on_attempt = on_attempt
         self._throttle = throttle_of(asked.profile)
         self._started = time.monotonic()
@@ -238,22 +229,34 @@ class _Conversation(Generic[AnyReply]):
 
     def _ask(self, messages: Sequence[Message]) -> Answered:
         log.debug("llm_messages", messages=messages)
-        expected = _reserve(messages, self._asked)
-        body = request_completion(self._asked, messages, partial(self._tick, expected), self._besides)
+        expected = _expected(messages, self._asked)
+        body = request_completion(self._asked, messages, partial(self._attempt, expected), self._besides)
         answered = read_completion(body, self._asked.profile.model)
         log.debug("llm_reply", reply=answered.text, finish_reason=answered.finish_reason)
         self._count(answered.usage, expected)
         return answered
 
-    def _tick(self, expected: int) -> None:
+    @contextmanager
+    def _attempt(self, expected: int, most: Cost) -> Iterator[None]:
+        """Wait for a turn and reserve what a request can cost; if it fails, settle by how it failed."""
         self._on_attempt()
         self._throttle.wait(expected, self._on_attempt)
+        self._purse.reserve(most)
+        self._reserved = most
         self._spent = self._spent._replace(attempts=self._spent.attempts + 1)
+        paid: dict[Fate, Cost | None] = {"unsent": None, "refused": NOTHING, "lost": most}
+        try:
+            yield
+        except Exception as exc:
+            self._purse.settle(most, paid[fate_of(exc)])
+            raise
 
     def _count(self, usage: Usage | None, expected: int) -> None:
         if usage is None:
+            self._purse.settle(self._reserved, self._reserved)
             self._spent = self._spent._replace(metered=False)
             return
+        self._purse.settle(self._reserved, cost(self._asked.profile.prices, *usage))
         self._throttle.settle(expected, usage.prompt_tokens + usage.completion_tokens)
         total = Usage(*(a + b for a, b in zip(self._spent.usage, usage, strict=True)))
         self._spent = self._spent._replace(usage=total)
@@ -268,10 +271,14 @@ class _Conversation(Generic[AnyReply]):
 
 
 def request_completion(
-    asked: _Asked[Any], messages: Sequence[Message], on_attempt: Callable[[], None], besides: Quirks
+    asked: _Asked[Any],
+    messages: Sequence[Message],
+    attempt: Callable[[Cost], AbstractContextManager[object]],
+    besides: Quirks,
 ) -> dict[str, Any]:
     """Return the body of a chat completion, asked as the endpoint takes it; see `quirks`.
 
+    attempt:  entered around every HTTP request, with what it costs at most.
     besides:  for this request alone, and not remembered.
     """
     profile = asked.profile
@@ -279,8 +286,9 @@ def request_completion(
     tried = quirks.known(profile.base_url, profile.model) | besides
     while True:
         arguments = quirks.adapted(_arguments(asked, messages), tried)
+        paying: Attempt = partial(attempt, _most(profile, arguments))
         try:
-            body = call(endpoint, partial(_create, arguments, profile.extra), on_attempt)
+            body = call(endpoint, partial(_create, arguments, profile.extra), paying)
         except (openai.BadRequestError, openai.UnprocessableEntityError) as exc:
             quirk = quirks.diagnose(exc.message, tried)
             if quirk is None:
@@ -306,13 +314,21 @@ def _arguments(asked: _Asked[Any], messages: Sequence[Message]) -> dict[str, Any
     }
 
 
-def _reserve(messages: Sequence[Message], asked: _Asked[Any]) -> int:
+def _most(profile: LLMProfile, arguments: Mapping[str, Any]) -> Cost:
+    """Return what a request costs at most: a token is a byte or more, whatever of the request the endpoint counts."""
+    body = {**arguments, **profile.extra}
+    written = int(body.get("max_completion_tokens") or body["max_tokens"])
+    sent = json.dumps(body, ensure_ascii=False, default=str).encode("utf-8", "replace")
+    return most(profile.prices, len(sent), written)
+
+
+def _expected(messages: Sequence[Message], asked: _Asked[Any]) -> int:
     """Return about how many tokens a request can use: its prompt's, and its answer's at most."""
     return estimate_tokens(messages) + int(asked.parameters["max_tokens"])
 
 
 def _surely_too_long(asked: _Asked[Any]) -> str | None:
-    needs, holds = _reserve(asked.messages, asked), asked.profile.context_tokens
+    needs, holds = _expected(asked.messages, asked), asked.profile.context_tokens
     return _too_long(asked, f"about {needs}", holds) if holds is not None and needs > holds else None
 
 
@@ -328,7 +344,7 @@ def _refusal(exc: openai.APIStatusError, asked: _Asked[Any]) -> str:
         return (
             f"the endpoint refused the request (HTTP {exc.status_code}): {shorten(exc.message, asked.profile.secret)}"
         )
-    needs = sizes.needs or f"about {_reserve(asked.messages, asked)}"
+    needs = sizes.needs or f"about {_expected(asked.messages, asked)}"
     return _too_long(asked, needs, sizes.holds or asked.profile.context_tokens or "fewer")
 
 

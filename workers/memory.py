@@ -22,16 +22,17 @@ T = TypeVar("T")
 
 
 class Sizes(NamedTuple):
-    """Tokens of one forward, and rows of a batch that generates."""
+    """Tokens of one forward, rows of a batch that generates, and tokens of a forward whose graph is kept."""
 
     tokens: int
     rows: int
+    traced: int
 
 
 # On 2 cores with AMX throughput peaks near 1,000 tokens; a GPU wants more to be busy. Every started batch of generation
 # is paid for in full; a row costs 0.65 at 32 rows, 0.24 at 160, 0.20 at 256 (ms of matrix products for 10 blocks of the
 # bundled subject, one core with AMX).
-USUAL = {"cpu": Sizes(1152, ROWS_PER_BLOCK), "cuda": Sizes(65536, 512)}
+USUAL = {"cpu": Sizes(1152, ROWS_PER_BLOCK, 1152), "cuda": Sizes(65536, 512, 1152)}
 
 
 class AtOnce:
@@ -44,7 +45,7 @@ class AtOnce:
         if device.type == "cuda":
             self.sizes = sizes_within(_free_bytes(device), bytes_per_token)
 
-    def fit(self, size: Literal["tokens", "rows"], least: int, compute: Callable[[], T]) -> T:
+    def fit(self, size: Literal["tokens", "rows", "traced"], least: int, compute: Callable[[], T]) -> T:
         """Return what `compute` returns, done anew at half the size each time that memory runs out.
 
         least:  the size at which a batch has one row.
@@ -61,7 +62,7 @@ class AtOnce:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _halve(self, size: Literal["tokens", "rows"], least: int, exc: Exception) -> None:
+    def _halve(self, size: Literal["tokens", "rows", "traced"], least: int, exc: Exception) -> None:
         """Make a size smaller. Raises OutOfMemory, from exc, if it is the least already."""
         reason = str(exc).partition("\n")[0] or type(exc).__name__
         before, free = getattr(self.sizes, size), f"{_free_bytes(self._device) / 2**20:,.0f} MiB"
@@ -75,7 +76,8 @@ def sizes_within(free_bytes: int, bytes_per_token: int) -> Sizes:
     """Return a GPU's sizes for its free memory: powers of two that fill at most half of it, and the usual at most."""
     tokens = max(1, free_bytes // (2 * bytes_per_token))
     tokens = min(USUAL["cuda"].tokens, 1 << (tokens.bit_length() - 1))
-    return Sizes(tokens, max(1, tokens * USUAL["cuda"].rows // USUAL["cuda"].tokens))
+    rows = max(1, tokens * USUAL["cuda"].rows // USUAL["cuda"].tokens)
+    return Sizes(tokens, rows, min(tokens, USUAL["cuda"].traced))
 
 
 def _ran_out(exc: Exception) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from prompts.evidence import Evidence
-from schema.profiles import LLMProfile, profile
+from schema.profiles import LLMProfile
 from schema.records import Score
 from schema.store import scores
 from workers.calls import together
@@ -18,6 +18,7 @@ from workers.engine import Context, Outcome
 from workers.hearing import Heard, Judge, hear
 from workers.methods.racing import survivors
 from workers.methods.statistics import Vector
+from workers.questions import find_llm
 from workers.refine import refine
 
 
@@ -28,7 +29,7 @@ def rank_block(context: Context) -> Outcome:
     context.progress.advance()
     court, spec = judge.court, judge.court.block.brief.spec
     cases = [court.open_case(feature) for feature in court.block.selected]
-    llm = profile(spec.profiles.describer, context.settings) if "refined" in spec.methods else None
+    llm = find_llm(context, court.block.brief, spec.profiles.describer) if "refined" in spec.methods else None
     known = read_evidence(context, court.block) if llm else {}
     heard = together(lambda case: _hear_all(judge, case, llm, known), cases, llm)
     made: list[Score] = []

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
+from schema import profiles
 from schema.recipes import digest
 from schema.records import EvidenceKind, Provenance, RunSpec
 from schema.release import release
+from schema.settings import Settings
 from schema.store.run_features import Brief
 from workers.methods.prompts_neutral import PROMPTS_VERSION
 
@@ -26,6 +28,11 @@ VERSIONS: dict[str, int] = {
 _PATHS: dict[EvidenceKind, str] = {"exemplars": "truncated", "vocabulary": "weights", "steered_texts": "whole"}
 
 CENTRED_FROM = 256  # features; 2-methods, "Vocabulary projection"
+
+
+def llms(brief: Brief, settings: Settings) -> Mapping[str, Mapping[str, object] | None]:
+    """Return what decides the answers of a run's LLM profiles, by name: as recorded when it was submitted, else now."""
+    return profiles.recipes(brief.spec.profiles, settings) if brief.llms is None else brief.llms
 
 
 def thresholds(brief: Brief, corpus: str) -> str:

@@ -15,19 +15,18 @@ from schema.profiles import LLMProfile
 from schema.recipes import digest
 from schema.records import Description, Status
 from schema.store import descriptions
-from workers.cache import StoredCompletions
-from workers.describe import FREQUENCY_PENALTY, TEMPERATURE
+from workers.describe import FREQUENCY_PENALTY, TEMPERATURE, Standing, standing_of
 from workers.hearing import Heard, Judge
-from workers.ledger import StoredLedger
-from workers.llm import Completion, complete
+from workers.llm import Completion
 from workers.methods.free_scores import cosines
 from workers.parse import DescriptionReply, shortened
+from workers.questions import Question, pose
 
 MAX_ROUNDS = 2
 N_MISSED = 3
 N_FALSE_ALARMS = 2
 N_CONTRADICTING = 2
-_VERSION = 1
+_VERSION = 2
 
 
 def refine(
@@ -39,7 +38,8 @@ def refine(
     lower bound of the lift rises.
     """
     tested = [one for one in heard if one.description.status == Status.OK]
-    asked = messages_for("combined", evidence, judge.court.block.brief.spec.options, _secret(judge))
+    court = judge.court
+    asked = messages_for("combined", evidence, court.block.brief.spec.options, court.context.secret)
     if not tested or isinstance(asked, NotApplicable):
         return None
     best = first = max(tested, key=lambda one: one.low)
@@ -53,8 +53,8 @@ def refine(
         best = found
     if best is first:
         return None
-    with judge.court.context.transaction() as connection:
-        kept = descriptions.put(connection, judge.court.block.brief.dictionary.id, best.description)
+    with court.context.transaction() as connection:
+        kept = descriptions.put(connection, court.block.brief.dictionary.id, best.description)
     # What was heard carries the id of the description, which it has only now.
     contestant = best.contestant._replace(id=kept.id or 0) if best.contestant else None
     return best._replace(description=kept, contestant=contestant)
@@ -67,39 +67,33 @@ def _revise(judge: Judge, llm: LLMProfile, asked: Ask, evidence: Evidence, descr
         description.trigger or "",
         description.effect or "",
         _failures(judge, evidence, description),
-        _secret(judge),
+        court.context.secret,
     )
-    completion = complete(
-        llm,
+    question = Question(
         ask.messages,
         shortened(DescriptionReply, spec.options.reply_length),
         max_tokens=spec.options.max_tokens_description,
-        temperature=TEMPERATURE,
-        frequency_penalty=FREQUENCY_PENALTY,
-        seed=court.seed,
         purpose="describe refined",
         feature=description.feature,
-        cache=StoredCompletions(court.context, court.block.brief.tenant_id),
-        ledger=StoredLedger(court.context, court.block.brief.tenant_id),
-        on_attempt=court.context.progress.advance,
+        temperature=TEMPERATURE,
+        frequency_penalty=FREQUENCY_PENALTY,
     )
-    return _description(ask, description, completion, llm)
+    completion = pose(court.context, court.block.brief, llm, question)
+    return _description(ask, description, completion, standing_of(completion, asked.prompt.examples), llm)
 
 
 def _description(
-    ask: Ask, before: Description, completion: Completion[DescriptionReply], llm: LLMProfile
+    ask: Ask, before: Description, completion: Completion[DescriptionReply], standing: Standing, llm: LLMProfile
 ) -> Description:
-    answer = completion.value
-    status = completion.status if answer is None else answer.status
-    usage = completion.usage
+    answer, usage = completion.value, completion.usage
     return Description(
         feature=before.feature,
         method="refined",
-        status=status,
-        text=answer.text if answer and status == Status.OK else None,
+        status=standing.status,
+        text=answer.text if answer and standing.status == Status.OK else None,
         trigger=answer.trigger if answer else None,
         effect=answer.effect if answer else None,
-        reason=completion.reason,
+        reason=standing.reason,
         prompt_id=ask.prompt.id,
         prompt_sha256=ask.prompt.sha256,
         model=completion.model,
@@ -144,7 +138,3 @@ def _failures(judge: Judge, evidence: Evidence, description: Description) -> Fai
         tuple(silent[i] for i in ranked(silent, -1.0)[:N_FALSE_ALARMS]),
         tuple(amplified[i] for i in ranked(amplified, 1.0)[:N_CONTRADICTING]),
     )
-
-
-def _secret(judge: Judge) -> bytes:
-    return judge.court.context.settings.secret.get_secret_value().encode()

@@ -1,17 +1,17 @@
 """What the scores of a run are made from. Free of torch, so that judges and publishers can name it too."""
 
-from schema import profiles
 from schema.recipes import digest
 from schema.settings import Settings
 from workers import recipes
 from workers.desk import Block
 
-_VERSION = 3
+_VERSION = 4
 
 
 def score_recipe(block: Block, settings: Settings) -> str:
-    """Return the recipe of a run's scores; it names the models that the profiles stand for now."""
+    """Return the recipe of a run's scores; it names the models that its profiles stood for when it was submitted."""
     spec = block.brief.spec
+    llms = recipes.llms(block.brief, settings)
     return digest(
         {
             "kind": "scores",
@@ -21,13 +21,8 @@ def score_recipe(block: Block, settings: Settings) -> str:
             "texts": recipes.evidence("steered_texts", block.brief, block.corpus),
             "methods": spec.methods,
             "evaluations": spec.evaluations,
-            "llms": [_llm(name, settings) for name in spec.profiles],
+            "llms": [llms[name] for name in spec.profiles],
             "seed": spec.seed,
             "options": spec.options.model_dump(mode="json"),
         }
     )
-
-
-def _llm(name: str, settings: Settings) -> dict[str, object] | None:
-    found = profiles.profile(name, settings)
-    return found.recipe if found else None

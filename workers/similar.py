@@ -3,19 +3,18 @@
 from typing import NamedTuple
 
 from prompts import ask_for_similar
+from prompts.composing import COPIES, copies_example
 from prompts.describing import FEWEST_EXEMPLARS, marked, spread
 from schema.profiles import LLMProfile
 from schema.records import Exemplars, Status
 from schema.stages import Stage
 from schema.store import evidence, jobs
 from workers import recipes
-from workers.cache import StoredCompletions
 from workers.calls import together
 from workers.desk import Block
 from workers.engine import Context
-from workers.ledger import StoredLedger
-from workers.llm import complete
 from workers.parse import shortened, similar_reply
+from workers.questions import Question, pose
 
 TEMPERATURE = 0.8  # at 0 several texts tend to be one
 FREQUENCY_PENALTY = 0.8
@@ -60,19 +59,18 @@ def _write(context: Context, block: Block, llm: LLMProfile, feature: int, exempl
         status = Status.TOO_RARE if exemplars.n_firing else Status.DEAD
         return Similar(status, reason=f"it fires in {len(windows)} contexts; needs {FEWEST_EXEMPLARS}")
     n = SIDES * spec.options.n_sentences
-    secret = context.settings.secret.get_secret_value().encode()
-    completion = complete(
-        llm,
-        ask_for_similar([marked(window) for window in windows], n, secret).messages,
+    ask = ask_for_similar([marked(window) for window in windows], n, context.secret)
+    question = Question(
+        ask.messages,
         shortened(similar_reply(n), spec.options.reply_length),
         max_tokens=spec.options.max_tokens_sentences,
-        temperature=TEMPERATURE,
-        frequency_penalty=FREQUENCY_PENALTY,
-        seed=spec.seed,
         purpose="write similar",
         feature=feature,
-        cache=StoredCompletions(context, block.brief.tenant_id),
-        ledger=StoredLedger(context, block.brief.tenant_id),
-        on_attempt=context.progress.advance,
+        temperature=TEMPERATURE,
+        frequency_penalty=FREQUENCY_PENALTY,
     )
-    return Similar(completion.status, completion.value.texts if completion.value else (), completion.reason)
+    completion = pose(context, block.brief, llm, question)
+    texts = completion.value.texts if completion.value else ()
+    if copies_example(texts, ask.prompt.examples):
+        return Similar(Status.UNPARSED, reason=COPIES)
+    return Similar(completion.status, texts, completion.reason)

@@ -1,23 +1,24 @@
 """The writer's room: from a description alone to sentences that should, and should not, make the feature fire."""
 
+from collections.abc import Mapping
+
+from prompts.composing import COPIES, copies_example
 from prompts.evaluation import ask_for_sentences
 from prompts.loader import load_prompt
 from schema.graph import N_CONTROL_FEATURES
-from schema.profiles import LLMProfile, profile
+from schema.profiles import LLMProfile
 from schema.recipes import digest
 from schema.records import Description, Sentences, Status
 from schema.store import descriptions
 from schema.store.run_features import RunFeature
-from workers.cache import StoredCompletions
 from workers.calls import together
 from workers.desk import Block, Ranking, described, ranked, read_block, survives
 from workers.engine import Context, Outcome
-from workers.ledger import StoredLedger
-from workers.llm import complete
 from workers.parse import sentences_reply, shortened
+from workers.questions import Question, find_llm, pose
 from workers.similar import write_similar
 
-_VERSION = 1
+_VERSION = 2
 TEMPERATURE = 0.8  # ten sentences at temperature 0 tend to be one sentence
 FREQUENCY_PENALTY = 0.8  # and a small model's still tend to; a repeated one is refused
 
@@ -29,11 +30,11 @@ def write_block(context: Context) -> Outcome:
     description, and only as many features as controls need.
     """
     block = read_block(context)
-    llm = profile(block.brief.spec.profiles.writer, context.settings)
+    llm = find_llm(context, block.brief, block.brief.spec.profiles.writer)
     found = described(context, block, [context.job.block])
     if llm is None:
         return Outcome(lambda connection: None, {})
-    recipe = sentences_recipe(block, llm)
+    recipe = sentences_recipe(block, llm.recipe)
     rankings = ranked(context)
     features = block.features if "input" in block.brief.spec.evaluations else ()
     asked = [
@@ -47,15 +48,15 @@ def write_block(context: Context) -> Outcome:
     return Outcome(lambda connection: None, {"similar": similar})
 
 
-def sentences_recipe(block: Block, llm: LLMProfile) -> str:
-    """Return the recipe of sentences; with the description, all that they are made from."""
+def sentences_recipe(block: Block, llm: Mapping[str, object]) -> str:
+    """Return the recipe of sentences by the LLM of a recipe; with the description, all that they are made from."""
     options = block.brief.spec.options
     return digest(
         {
             "kind": "sentences",
             "version": _VERSION,
             "prompt": load_prompt("write/sentences.v1").sha256,
-            **llm.recipe,
+            **llm,
             "n": options.n_sentences,
             "length": options.reply_length,
             "max_tokens": options.max_tokens_sentences,
@@ -80,32 +81,30 @@ def _write(context: Context, block: Block, llm: LLMProfile, description: Descrip
     if known is not None and known.status == Status.OK:
         return
     options = block.brief.spec.options
-    secret = context.settings.secret.get_secret_value().encode()
-    ask = ask_for_sentences(description.text or "", options.n_sentences, secret)
-    completion = complete(
-        llm,
+    ask = ask_for_sentences(description.text or "", options.n_sentences, context.secret)
+    question = Question(
         ask.messages,
         shortened(sentences_reply(options.n_sentences), options.reply_length),
         max_tokens=options.max_tokens_sentences,
-        temperature=TEMPERATURE,
-        frequency_penalty=FREQUENCY_PENALTY,
-        seed=block.brief.spec.seed,
         purpose="write",
         feature=description.feature,
-        cache=StoredCompletions(context, block.brief.tenant_id),
-        ledger=StoredLedger(context, block.brief.tenant_id),
-        on_attempt=context.progress.advance,
+        temperature=TEMPERATURE,
+        frequency_penalty=FREQUENCY_PENALTY,
     )
-    written = completion.value
+    completion = pose(context, block.brief, llm, question)
+    written, status, reason = completion.value, completion.status, completion.reason
+    # A neutral sentence of the example's is as neutral as any other.
+    if written and copies_example(written.activating, ask.prompt.examples):
+        written, status, reason = None, Status.UNPARSED, COPIES
     with context.transaction() as connection:
         descriptions.put_sentences(
             connection,
             Sentences(
                 description_id=id_,
-                status=completion.status,
+                status=status,
                 activating=written.activating if written else (),
                 neutral=written.neutral if written else (),
-                reason=completion.reason,
+                reason=reason,
                 prompt_id=ask.prompt.id,
                 reply=completion.reply,
                 prompt_tokens=completion.usage.prompt_tokens,

@@ -4,6 +4,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from schema.records import CallCount, Usage
+from schema.store import spending
 from schema.store.database import Connection
 from schema.store.queries import load_queries
 
@@ -37,7 +38,7 @@ def put(connection: Connection, tenant_id: int, run_id: UUID, call: Call) -> Non
 
 
 def usage(connection: Connection, run_id: UUID) -> Usage:
-    """Return what the calls of a run used, in all and by purpose and status."""
+    """Return what the calls of a run used, in all and by purpose and status, and what it may still spend."""
     rows = [
         CallCount(**dict(zip(CallCount.model_fields, row, strict=True)))
         for row in _queries.usage(connection, run_id=run_id)
@@ -52,4 +53,5 @@ def usage(connection: Connection, run_id: UUID) -> Usage:
         completion_tokens=sum(row.completion_tokens for row in rows),
         dollars=None if None in prices else sum(price for price in prices if price is not None),
         by_purpose=tuple(rows),
+        spending=spending.summary(connection, run_id),
     )

@@ -67,6 +67,21 @@ def lend(pool: ConnectionPool[Connection]) -> Iterator[Connection]:
         raise DatabaseUnavailable(f"Postgres went away: {exc}") from exc
 
 
+@contextmanager
+def lend_autocommit(pool: ConnectionPool[Connection]) -> Iterator[Connection]:
+    """Lend a connection on which every statement is a transaction: no lock waits for this process to say more.
+
+    Raises: DatabaseUnavailable if Postgres does not answer.
+    """
+    with lend(pool) as connection:
+        connection.autocommit = True
+        try:
+            yield connection
+        finally:
+            if not connection.closed:
+                connection.autocommit = False
+
+
 def migrate(url: str) -> list[str]:
     """Apply the migrations that are missing, under an advisory lock, and return their names.
 

@@ -1,7 +1,7 @@
 """The features of a run by position, and the brief that every job of the run starts from."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from schema.errors import NotFound
@@ -13,12 +13,16 @@ _queries = load_queries("run_features")
 
 
 class Brief(NamedTuple):
-    """What a run was asked to do, and with which dictionary."""
+    """What a run was asked to do, and with which dictionary.
+
+    llms:  the recipes of its LLM profiles when it was submitted, by name; None of runs that were submitted without.
+    """
 
     run_id: UUID
     tenant_id: int
     spec: RunSpec
     dictionary: Dictionary
+    llms: Mapping[str, Any] | None = None
 
 
 class RunFeature(NamedTuple):
@@ -36,8 +40,8 @@ def brief(connection: Connection, run_id: UUID) -> Brief:
     if row is None:
         raise NotFound(f"run {run_id} is gone")
     names = ("id", "spec", "state", "weights_sha256", "digest", "error", "created_at")
-    dictionary = Dictionary.model_validate(dict(zip(names, row[3:], strict=True)))
-    return Brief(row[0], row[1], RunSpec.model_validate(row[2]), dictionary)
+    dictionary = Dictionary.model_validate(dict(zip(names, row[3:-1], strict=True)))
+    return Brief(row[0], row[1], RunSpec.model_validate(row[2]), dictionary, row[-1])
 
 
 def put(connection: Connection, run_id: UUID, features: Sequence[RunFeature]) -> None:

@@ -1,6 +1,6 @@
 -- name: brief^
 SELECT run.id, run.tenant_id, run.spec, dictionary.id, dictionary.spec, dictionary.state, dictionary.weights_sha256,
-       dictionary.digest, dictionary.error, dictionary.created_at
+       dictionary.digest, dictionary.error, dictionary.created_at, run.llms
 FROM run JOIN dictionary ON dictionary.id = run.dictionary_id
 WHERE run.id = :run_id;
 

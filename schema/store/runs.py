@@ -1,14 +1,16 @@
 """Runs: what users asked for, in which state it is, and how far it got."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from schema.errors import Conflict, NotFound
+from schema.budgets import NOTHING
+from schema.errors import BadBudget, Conflict, NotFound
 from schema.graph import initial_jobs
-from schema.records import MethodCount, Run, RunSpec, StageProgress
+from schema.records import Budget, MethodCount, Run, RunSpec, StageProgress
 from schema.stages import QUEUES, Queue, Stage
-from schema.store import calls, jobs
+from schema.store import calls, jobs, spending
 from schema.store.database import Connection
 from schema.store.queries import as_json, load_queries
 
@@ -24,9 +26,19 @@ class Submitted(NamedTuple):
 
 
 def submit(
-    connection: Connection, tenant_id: int, id_: UUID, spec: RunSpec, *, n_features: int | None, n_shards: int
+    connection: Connection,
+    tenant_id: int,
+    id_: UUID,
+    spec: RunSpec,
+    *,
+    n_features: int | None,
+    n_shards: int,
+    llms: Mapping[str, Any] | None = None,
 ) -> Submitted:
-    """Store a run with the jobs that it starts with; n_features is None where only the corpus can tell."""
+    """Store a run with the jobs that it starts with; n_features is None where only the corpus can tell.
+
+    llms:  the recipes of its LLM profiles by name; where they are given, jobs refuse to ask others.
+    """
     (row,) = _queries.insert(
         connection,
         id=id_,
@@ -34,7 +46,9 @@ def submit(
         dictionary_id=spec.dictionary_id,
         spec=as_json(spec.model_dump(mode="json")),
         n_features=n_features,
+        llms=None if llms is None else as_json(dict(llms)),
     )
+    spending.open_account(connection, id_, spec.budget)
     queues = jobs.insert(connection, id_, initial_jobs(n_shards))
     return Submitted(_run(row), queues)
 
@@ -94,11 +108,54 @@ def set_state(
     raise Conflict(f"run {id_} is {get(connection, tenant_id, id_).state}: {_FORBIDDEN[state]}")
 
 
+def resume(connection: Connection, tenant_id: int, id_: UUID, budget: Budget | None = None) -> Run:
+    """Let a paused run go on, with another budget if one is given; that can also be given to one that goes on.
+
+    Raises: NotFound if this tenant has no such run; Conflict if its state or what it has spent forbids it; BadBudget if
+    dollars are to be kept to and the price of earlier calls is not known.
+    """
+    run = get(connection, tenant_id, id_)
+    if run.state in ("queued", "running", "paused"):
+        _give(connection, id_, budget)
+    return set_state(connection, tenant_id, id_, "running")
+
+
+def _give(connection: Connection, id_: UUID, budget: Budget | None) -> None:
+    """Set the budget of a run, unless what paused it still does not fit. The account is locked before the run."""
+    before = spending.lock(connection, id_)
+    if budget is not None:
+        spending.set_budget(connection, id_, budget)
+    now = spending.read(connection, id_)
+    if before is None or now is None:
+        raise NotFound(f"no run {id_}")
+    if now.unpriced:
+        raise BadBudget(f"run {id_} has made calls whose price is not known; give its budget in tokens")
+    if not now.holds(before.needs):
+        raise Conflict(used_up(spending.shortage(now, before.needs)))
+    spending.refuse(connection, id_, NOTHING)
+
+
+def used_up(shortage: str) -> str:
+    """Return what a run says that its budget stops."""
+    return f"the budget is used up: {shortage}; resume the run with a larger one"
+
+
 _FORBIDDEN = {
     "cancelled": "only a queued, running or paused run can be cancelled",
     "paused": "only a queued or running run can be paused",
     "running": "only a paused run can be resumed; submit a new run",
 }
+
+
+def halt(connection: Connection, id_: UUID, note: str) -> None:
+    """Pause a run that goes on, and say why."""
+    _queries.halt(connection, id=id_, note=note)
+
+
+def state_of(connection: Connection, id_: UUID) -> str | None:
+    """Return the state of a run of any tenant, None if there is none."""
+    state: str | None = _queries.state(connection, id=id_)
+    return state
 
 
 def set_n_features(connection: Connection, id_: UUID, n_features: int) -> None:

@@ -1,6 +1,6 @@
 -- name: insert
-INSERT INTO run (id, tenant_id, dictionary_id, spec, n_features)
-VALUES (:id, :tenant_id, :dictionary_id, :spec, :n_features)
+INSERT INTO run (id, tenant_id, dictionary_id, spec, n_features, llms)
+VALUES (:id, :tenant_id, :dictionary_id, :spec, :n_features, :llms)
 RETURNING id, dictionary_id, spec, state, note, created_at, started_at, finished_at, n_features;
 
 -- name: get
@@ -32,6 +32,12 @@ RETURNING id, dictionary_id, spec, state, note, created_at, started_at, finished
 UPDATE run SET state = CASE WHEN started_at IS NULL THEN 'queued' ELSE 'running' END, note = NULL
 WHERE id = :id AND state = 'paused'
 RETURNING id, dictionary_id, spec, state, note, created_at, started_at, finished_at, n_features;
+
+-- name: halt!
+UPDATE run SET state = 'paused', note = :note WHERE id = :id AND state IN ('queued', 'running');
+
+-- name: state$
+SELECT state FROM run WHERE id = :id;
 
 -- name: set_n_features!
 UPDATE run SET n_features = :n_features WHERE id = :id;

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import acting, changing, reading, steering, storing
+from tests.benchmarks import acting, changing, paying, reading, steering, storing
 from tests.benchmarks.measure import Row
 
 _MET = {True: "yes", False: "NO", None: ""}
@@ -25,6 +25,7 @@ _ALL: dict[str, Callable[[], Iterator[Row]]] = {
     "batches": acting.batches,
     "subsets": acting.subsets,
     "evidence_size": storing.evidence_size,
+    "accounts": paying.accounts,
 }
 
 

@@ -363,7 +363,7 @@ def test_what_tokens_have_in_common_comes_first(trigger: str, effect: str, text:
 )
 def test_what_copies_an_example_of_the_prompt_is_told(trigger: str, effect: str, copied: bool) -> None:
     examples = load_prompt("describe/feature.v1").examples
-    assert copies_example(trigger, effect, examples) == copied
+    assert copies_example((trigger, effect), examples) == copied
 
 
 def test_all_methods_share_everything_but_the_last_turn() -> None:

@@ -19,5 +19,6 @@ def run_id(connection: Connection) -> uuid.UUID:
     connection.execute(
         "INSERT INTO run (id, tenant_id, dictionary_id, spec) VALUES (%s, 1, %s, %s)", (run, dictionary, Jsonb({}))
     )
+    connection.execute("INSERT INTO spending (run_id) VALUES (%s)", (run,))
     connection.commit()
     return run

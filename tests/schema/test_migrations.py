@@ -1,11 +1,15 @@
 """The readable schema, the migrations and what happens when they are applied twice."""
 
+import uuid
 from importlib.resources import files
 
 import psycopg
 import pytest
 
-from schema.store import database
+from schema.records import Amount
+from schema.store import calls, database, spending
+from schema.store.calls import Call
+from schema.store.database import Connection
 from tests.conftest import pg_dump
 
 
@@ -38,3 +42,22 @@ def test_a_second_migration_does_nothing(database_url: str) -> None:
 def test_pending_names_what_an_empty_database_lacks(empty_url: str) -> None:
     with database.connect(empty_url) as connection:
         assert database.pending(connection)[0] == "0001.initial"
+
+
+def test_runs_from_before_accounts_have_spent_what_their_ledger_says(connection: Connection, run_id: uuid.UUID) -> None:
+    free = uuid.uuid4()
+    connection.execute(
+        "INSERT INTO run (id, tenant_id, dictionary_id, spec) SELECT %s, 1, dictionary_id, spec FROM run", (free,)
+    )
+    call = Call(None, "judge", "p", "m", "ok", 2, 100, 40, 20, 0.25, 1.0, False)
+    for dollars in (0.25, 0.5):
+        calls.put(connection, 1, run_id, call._replace(dollars=dollars))
+    connection.execute("DROP TABLE spending")
+    connection.execute("ALTER TABLE run DROP COLUMN llms")
+    connection.execute((files("schema") / "migrations" / "0006.spending.sql").read_bytes())
+    known = spending.summary(connection, run_id)
+    assert known is not None
+    assert (known.spent, known.n_settled, known.budget) == (Amount(dollars=0.75, tokens=240), 4, None)
+    untouched = spending.summary(connection, free)
+    assert untouched is not None
+    assert untouched.spent == Amount(dollars=0, tokens=0)

@@ -154,3 +154,16 @@ def test_writer_and_judge_are_the_describer_unless_named() -> None:
     assert RunSpec.model_validate({**spec, "llm": "a"}).profiles == ("a", "a", "a")
     assert RunSpec.model_validate({**spec, "llm": "a", "judge": "b"}).profiles == ("a", "a", "b")
     assert RunSpec.model_validate({**spec, "writer": "none"}).profiles == ("default", "none", "default")
+
+
+def test_the_embedded_llm_is_the_same_at_any_port() -> None:
+    recipes = [
+        profiles.recipes(
+            ("default", "none"), Settings(llm_embedded=embedded, llm_base_url=f"http://127.0.0.1:{port}/v1")
+        )
+        for embedded in (True, False)
+        for port in (4000, 4001)
+    ]
+    assert recipes[0] == recipes[1] != recipes[2] != recipes[3]
+    assert recipes[2]["default"] == {"model": Settings().llm_model, "endpoint": "http://127.0.0.1:4000/v1"}
+    assert recipes[2]["none"] is None

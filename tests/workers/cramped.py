@@ -13,13 +13,14 @@ from schema.subjects import Site
 from tests.tiny import PLANTED_LAYER, build_subject, tiny_corpus
 from workers.memory import Sizes
 from workers.methods.calibration import calibrate
+from workers.methods.jacobian import jacobian_rows
 from workers.methods.prompts_neutral import DESCRIBE
 from workers.methods.steering import GenerationOptions, Row, generate
 from workers.methods.token_change import token_change
 from workers.subject import Subject
 
 SITE = Site("resid_post", PLANTED_LAYER)
-TOO_LARGE = Sizes(tokens=2**18, rows=2**13)
+TOO_LARGE = Sizes(tokens=2**18, rows=2**13, traced=2**18)
 TARGETS = (0.25, -0.25)
 MEBIBYTES = 80  # the sizes above need several times as much
 
@@ -50,7 +51,16 @@ def texts(subject: Subject) -> list[tuple[int, ...]]:
     return generate(subject, SITE, rows, GenerationOptions(n_tokens=4))
 
 
-WORK: dict[str, Work] = {"changes": changes, "calibrations": calibrations, "texts": texts}
+def jacobians(subject: Subject) -> list[tuple[int, ...]]:
+    """Return the mean Jacobian, as its rows' bytes."""
+    contexts = subject.batch([[subject.sink_id, *subject.tokenize(text)[:31]] for text in tiny_corpus(8)])
+    rows = subject.at_once.fit(
+        "traced", contexts.ids.numel(), lambda: torch.cat(list(jacobian_rows(subject, SITE, contexts)))
+    )
+    return [tuple(row.numpy().tobytes()) for row in rows]
+
+
+WORK: dict[str, Work] = {"changes": changes, "calibrations": calibrations, "texts": texts, "jacobians": jacobians}
 
 
 def confine(mebibytes: int) -> None:

@@ -13,9 +13,10 @@ from psycopg_pool import ConnectionPool
 from prompts import ask_for_choice
 from schema.errors import LLMUnavailable
 from schema.profiles import Limits, LLMProfile
+from schema.records import Budget, DictionarySpec, Encoder, RunSpec
 from schema.settings import Settings
 from schema.stages import Stage
-from schema.store import calls, database
+from schema.store import calls, database, dictionaries, runs
 from schema.store.database import Connection
 from schema.store.jobs import Job
 from tests.llm_server import LLMServer
@@ -26,6 +27,7 @@ from workers.engine import Context, Progress
 from workers.ledger import StoredLedger
 from workers.llm import complete
 from workers.parse import JudgeReply
+from workers.purse import StoredPurse
 
 CONNECTIONS = 12
 
@@ -39,8 +41,16 @@ def server() -> Iterator[LLMServer]:
 @pytest.fixture
 def context(database_url: str) -> Iterator[Context]:
     pool: ConnectionPool[Connection] = database.open_pool(database_url, max_size=CONNECTIONS)
-    job = Job(1, uuid.uuid4(), Stage.JUDGE, 0, 0, 0, 0, 0, 0, 0, 1)
+    neurons = DictionarySpec(
+        name="d", subject="s", read_site="mlp_hidden.1", encoder=Encoder(kind="neurons"), n_features=8
+    )
     try:
+        with database.lend(pool) as connection:
+            spec = RunSpec(
+                dictionary_id=dictionaries.create(connection, 1, uuid.uuid4(), neurons).id, budget=Budget(tokens=10**9)
+            )
+            run = runs.submit(connection, 1, uuid.uuid4(), spec, n_features=8, n_shards=1).run
+        job = Job(1, run.id, Stage.JUDGE, 0, 0, 0, 0, 0, 0, 0, 1)
         yield Context(Settings(database_url=database_url), job, Progress(), pool)
     finally:
         pool.close()
@@ -64,6 +74,7 @@ def test_two_hundred_slow_calls_take_seconds_and_not_minutes(server: LLMServer, 
             purpose="judge",
             cache=StoredCompletions(context, 1),
             ledger=StoredLedger(context, 1),
+            purse=StoredPurse(context, profile.name),
             on_attempt=context.progress.advance,
         )
         return done.status.value
@@ -81,6 +92,9 @@ def test_two_hundred_slow_calls_take_seconds_and_not_minutes(server: LLMServer, 
     with context.transaction() as connection:
         usage = calls.usage(connection, context.job.run_id)
     assert (usage.calls, usage.attempts) == (200, 200)
+    assert usage.spending is not None
+    assert (usage.spending.n_settled, usage.spending.n_open) == (200, 0)
+    assert usage.spending.spent.tokens == usage.prompt_tokens + usage.completion_tokens
 
 
 def test_all_jobs_of_a_process_share_what_a_profile_allows(server: LLMServer) -> None:

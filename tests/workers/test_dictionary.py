@@ -433,7 +433,7 @@ def test_chunks_of_features_together_are_the_encoding(
     for name, encoder in ENCODERS.items():
         dictionary = load(tmp_path, subject, make_spec(encoder), random_tensors(encoder))
         x = subject.read(batch, dictionary.read_site)
-        chunks = [(low, chunk.clone()) for low, chunk in dictionary.encode_chunks(x)]  # the next overwrites it
+        chunks = [(low, activations.clone()) for low, activations in dictionary.encode_chunks(x)]  # one at a time
         assert [low for low, _ in chunks] == [0, 10, 20]
         joined = torch.cat([activations for _, activations in chunks], dim=-1)
         torch.testing.assert_close(joined, dictionary.encode(x), rtol=1e-5, atol=1e-5, msg=name)

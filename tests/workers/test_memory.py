@@ -18,7 +18,9 @@ def cramped() -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1])) | {"log": done.stdout}
 
 
-@pytest.mark.parametrize(("work", "size"), [("changes", "tokens"), ("calibrations", "tokens"), ("texts", "rows")])
+@pytest.mark.parametrize(
+    ("work", "size"), [("changes", "tokens"), ("calibrations", "tokens"), ("texts", "rows"), ("jacobians", "traced")]
+)
 def test_work_that_runs_out_of_memory_is_done_again_in_halves(cramped: dict[str, Any], work: str, size: str) -> None:
     halved, usual = cramped[work]["sizes"][size], getattr(TOO_LARGE, size)
     assert halved < usual
@@ -45,8 +47,8 @@ def test_a_row_that_does_not_fit_is_an_error_that_says_what_it_needs_and_what_th
 
 
 def test_a_gpu_starts_with_powers_of_two_in_half_of_its_free_memory() -> None:
-    assert sizes_within(2**40, 2**18) == USUAL["cuda"] == Sizes(65536, 512)
-    assert sizes_within(2**33, 2**18) == Sizes(16384, 128)
-    assert sizes_within(2**33 - 1, 2**18) == Sizes(8192, 64)
-    assert sizes_within(2**33, 270_000) == Sizes(8192, 64)
-    assert sizes_within(0, 2**18) == Sizes(1, 1)
+    assert sizes_within(2**40, 2**18) == USUAL["cuda"] == Sizes(65536, 512, 1152)
+    assert sizes_within(2**33, 2**18) == Sizes(16384, 128, 1152)
+    assert sizes_within(2**33 - 1, 2**18) == Sizes(8192, 64, 1152)
+    assert sizes_within(2**33, 270_000) == Sizes(8192, 64, 1152)
+    assert sizes_within(0, 2**18) == Sizes(1, 1, 1)

@@ -140,7 +140,7 @@ def test_contexts_that_need_several_forwards_give_the_same_mean(
     subject, site, directions, _ = planted
     contexts, one = _contexts(subject), torch.ones(2)
     whole = token_change(subject, directions[:2], site, one, -one, contexts, K)
-    monkeypatch.setattr(subject.at_once, "sizes", Sizes(tokens=13, rows=1))  # one context at a time
+    monkeypatch.setattr(subject.at_once, "sizes", Sizes(tokens=13, rows=1, traced=13))  # one context at a time
     parts = token_change(subject, directions[:2], site, one, -one, contexts, K)
     for a, b in zip(whole, parts, strict=True):
         assert a.amplified_raised.ids == b.amplified_raised.ids

@@ -18,7 +18,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from schema.errors import ShapeMismatch
 from schema.records import Agreement, TokenChange, TokenList
 from schema.subjects import Site
-from workers.memory import USUAL
 from workers.methods.interventions import add_everywhere, run_clean, split_rows, tile
 from workers.methods.token_change import (
     Lists,
@@ -36,9 +35,6 @@ from workers.subject import Batch, Subject
 N_POSITIONS = 256
 """Counted positions that J is at least a mean over, where the contexts have so many."""
 
-# With the graph of a forward kept, a GPU's usual batch would not fit beside a large subject.
-_TOKENS_AT_ONCE = USUAL["cpu"].tokens
-
 
 def first_positions(contexts: Batch, n: int = N_POSITIONS) -> Batch:
     """Return the first contexts that have n counted positions between them; all of them where they have fewer."""
@@ -52,10 +48,11 @@ def jacobian_rows(subject: Subject, site: Site, contexts: Batch) -> Iterator[Ten
 
     site:     the write site; the shift is where steering adds, at every position but the sink.
     contexts: token rows, all in one forward; the mean is over their counted positions.
+    Keeps the graph of as many tokens as `subject.at_once` says are traced; running out of memory is the caller's.
     Raises:   ShapeMismatch if nothing counts, UnknownSite.
     """
     clean = run_clean(subject, site, contexts)
-    n = max(1, _TOKENS_AT_ONCE // contexts.ids.numel())
+    n = max(1, subject.at_once.sizes.traced // contexts.ids.numel())
     tiled = tile(clean, n)
     width = subject.unit_directions(site).shape[1]
     # The fused kernel's backward took half the time on a CPU; attention over rows this short needs no fusing.

@@ -1,0 +1,103 @@
+"""What the rooms of the command line share: the screen, options, the client, and how things are named and printed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.console import Console
+
+from schema.errors import NotFound, Unavailable
+from schema.records import Dictionary, Record, Run
+from schema.settings import load_settings
+from service import render
+from service.client import Client
+from service.folder import DataFolder
+
+out = Console()
+err = Console(stderr=True)
+
+Data = Annotated[Path | None, typer.Option(help="The stack's data folder.", envvar="GLOSSARIUM_DATA_DIR")]
+Api = Annotated[
+    str | None, typer.Option(help="The API's URL; that of the stack on --data by default.", envvar="GLOSSARIUM_API_URL")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DictionaryName = Annotated[str, typer.Argument(help="A dictionary's id, the beginning of it, or its name.")]
+RunName = Annotated[str, typer.Argument(help="A run's id, or the beginning of it.")]
+
+
+def find_api(data: Path | None, api: str | None) -> str:
+    """Return the API's URL: the given one, or that of the stack that runs on the data folder.
+
+    Raises: Unavailable if no stack runs there.
+    """
+    if api:
+        return api
+    folder = data_folder(data)
+    state = folder.read_state()
+    if state is None:
+        raise Unavailable(
+            f"no stack is up on {folder.path}; start one with `glossarium up`, or name the API with --api "
+            "or GLOSSARIUM_API_URL"
+        )
+    return state.api_url
+
+
+def open_client(data: Path | None, api: str | None) -> Client:
+    """Return a client of the API. Raises as `find_api`."""
+    return Client(find_api(data, api))
+
+
+def data_folder(data: Path | None) -> DataFolder:
+    """Return the folder that was named, or the usual one."""
+    return DataFolder(data or load_settings().data_dir)
+
+
+def find_dictionary(client: Client, name: str) -> Dictionary:
+    """Return the dictionary of an id, the beginning of an id or a name; of two of one name, the newer."""
+    exact = _uuid(name)
+    if exact is not None:
+        return client.dictionary(exact)
+    for dictionary in client.dictionaries():
+        if dictionary.spec.name == name or (len(name) >= 4 and str(dictionary.id).startswith(name.lower())):
+            return dictionary
+    raise NotFound(f"no dictionary {name!r}; `glossarium dictionaries` lists them")
+
+
+def find_run(client: Client, name: str) -> Run:
+    """Return the run of an id or the beginning of one."""
+    exact = _uuid(name)
+    if exact is not None:
+        return client.run(exact)
+    for found in client.runs():
+        if len(name) >= 4 and str(found.id).startswith(name.lower()):
+            return found
+    raise NotFound(f"no run {name!r}; `glossarium runs` lists them")
+
+
+def print_json(value: Record | Sequence[Record]) -> None:
+    """Print a record, or several."""
+    plain = (
+        value.model_dump(mode="json") if isinstance(value, Record) else [item.model_dump(mode="json") for item in value]
+    )
+    typer.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+
+
+def say(line: str) -> None:
+    """Print a line as it is."""
+    out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def failed(message: str, code: int) -> typer.Exit:
+    """Print what is wrong, and return what ends the command with a code."""
+    err.print(f"[red]error:[/red] {render.printable(message)}", highlight=False, soft_wrap=True)
+    return typer.Exit(code)
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
