@@ -111,7 +111,8 @@ def submit(
     """Submit a dictionary: whatever format its files have, converted here; or the neurons or heads of a layer."""
     told = {"layer": layer, "site": site, "name": name, "revision": revision, "norm_coefficient": norm_coefficient}
     with tempfile.TemporaryDirectory(prefix="glossarium-") as folder:
-        converted = convert(path, Path(folder), {"subject": subject, **told})
+        with err.status(f"converting {render.printable(path)} …"):
+            converted = convert(path, Path(folder), {"subject": subject, **told})
         if converted.found:
             err.print(converted.found, markup=False, highlight=False, soft_wrap=True)
         with open_client(data, api) as client:

@@ -28,7 +28,8 @@ def inspect(
     """Show a dictionary's shapes, site, norms and health, and submit nothing. Exit code 1 if it does not fit."""
     told = {"subject": subject, "layer": layer, "site": site, "revision": revision}
     with tempfile.TemporaryDirectory(prefix="glossarium-") as folder:
-        found = inspect_files(path, Path(folder), told | {"norm_coefficient": norm_coefficient})
+        with err.status(f"converting and measuring {printable(path)} …"):
+            found = inspect_files(path, Path(folder), told | {"norm_coefficient": norm_coefficient})
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:

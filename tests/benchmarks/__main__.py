@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import acting, changing, paying, reading, steering, storing
+from tests.benchmarks import acting, changing, converting, paying, reading, steering, storing
 from tests.benchmarks.measure import Row
 
 _MET = {True: "yes", False: "NO", None: ""}
@@ -26,6 +26,7 @@ _ALL: dict[str, Callable[[], Iterator[Row]]] = {
     "subsets": acting.subsets,
     "evidence_size": storing.evidence_size,
     "accounts": paying.accounts,
+    "converting": converting.converting,
 }
 
 
