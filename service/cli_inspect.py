@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +14,7 @@ from schema.subjects import BUNDLED
 from service.conversion import PATH_HELP
 from service.conversion import inspect as inspect_files
 from service.render import printable
+from service.terminal import AsJson, err, out, print_json
 
 
 def inspect(
@@ -23,17 +24,19 @@ def inspect(
     site: Annotated[str | None, typer.Option(help="Where it reads, such as resid_post.14.")] = None,
     revision: Annotated[str | None, typer.Option(help="Of the subject.")] = None,
     norm_coefficient: Annotated[float | None, typer.Option(help="What inputs are scaled by, if they are.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show a dictionary's shapes, site, norms and health, and submit nothing. Exit code 1 if it does not fit."""
     told = {"subject": subject, "layer": layer, "site": site, "revision": revision}
-    with tempfile.TemporaryDirectory(prefix="glossarium-") as folder:
-        with err.status(f"converting and measuring {printable(path)} …"):
-            found = inspect_files(path, Path(folder), told | {"norm_coefficient": norm_coefficient})
+    with (
+        tempfile.TemporaryDirectory(prefix="glossarium-") as folder,
+        err.status(f"converting and measuring {printable(path)} …"),
+    ):
+        found = inspect_files(path, Path(folder), told | {"norm_coefficient": norm_coefficient})
     if as_json:
-        typer.echo(found.model_dump_json(indent=2))
+        print_json(found)
     else:
-        Console().print(inspection(found))
+        out.print(inspection(found))
     if found.health is not None and not found.health.fits:
         raise typer.Exit(1)
 

@@ -1,5 +1,6 @@
-"""Tensors of PyTorch's own files (.pt, .bin), which are pickles: read in a process of their own, by a reader that only
-makes tensors, within limits of memory, time and disk. See `unpickle`, which runs there.
+"""Tensors of PyTorch's own files (.pt, .bin), which are pickles: read in a limited process of their own.
+
+See `unpickle`, which runs there.
 """
 
 import os
