@@ -29,6 +29,19 @@ PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
                 "max_tokens_sentences": 200,
             },
         },
+        # The most truth for the fewest tokens: the free description and one that is asked for compete, and only the one
+        # that does better by embeddings is tested by LLMs. See docs/quality.md.
+        "frugal": {
+            "methods": ("lexical", "combined"),
+            "evaluations": ("input", "output", "output_llm", "free"),
+            "options": {
+                "survivors": 1,
+                "judged": "label",
+                "judge_trials": 1,
+                "exemplars_in_prompt": 8,
+                "tokens_in_prompt": 20,
+            },
+        },
         # The procedure of arXiv 2501.08319: its eight methods, prompts of its structure, tokens that change at ±10, one
         # trial of the judge for every description. Distractors, controls and intervals are ours.
         "paper": {

@@ -176,18 +176,30 @@ def smallest(x: Tensor, k: int) -> Ranked:
 
 def _ranked(x: Tensor, k: int, sign: int) -> Ranked:
     found = _topmost(x, k, sign)
-    by_index = found.indices.argsort(dim=1)
-    order = by_index.gather(1, found.values.gather(1, by_index).argsort(dim=1, descending=True, stable=True))
-    ranked = Ranked(found.values.gather(1, order), found.indices.gather(1, order))
+    ranked = Ranked(found.values, found.indices)
+    unordered = (ranked.values[:, 1:] == ranked.values[:, :-1]).any(dim=1)  # equal ones may stand in any order
+    if unordered.any():
+        _put(ranked, unordered, _by_index(Ranked(ranked.values[unordered], ranked.indices[unordered])))
     tied = (found.searched >= ranked.values[:, -1:]).sum(dim=1) > k  # so it may be the wrong one that is missing
     if tied.any():
-        exact = _sorted(sign * x[tied], k)
-        ranked.values[tied], ranked.indices[tied] = exact.values, exact.indices
+        _put(ranked, tied, _sorted(sign * x[tied], k))
     return ranked
 
 
+def _by_index(ranked: Ranked) -> Ranked:
+    """Return the same, largest first, ties by lower index."""
+    by_index = ranked.indices.argsort(dim=1)
+    order = by_index.gather(1, ranked.values.gather(1, by_index).argsort(dim=1, descending=True, stable=True))
+    return Ranked(ranked.values.gather(1, order), ranked.indices.gather(1, order))
+
+
+def _put(ranked: Ranked, rows: Tensor, instead: Ranked) -> None:
+    """Write other lists to some rows, a mask (n,)."""
+    ranked.values[rows], ranked.indices[rows] = instead
+
+
 class _Topmost(NamedTuple):
-    """The k largest of each row in any order, and the columns that were searched for them, by value."""
+    """The k largest of each row, equal ones in any order, and the columns that were searched for them, by value."""
 
     values: Tensor
     indices: Tensor
@@ -202,13 +214,13 @@ def _topmost(x: Tensor, k: int, sign: int) -> _Topmost:
     n_groups = x.shape[1] // _GROUP
     if n_groups <= 2 * k:
         searched = x if sign > 0 else -x
-        return _Topmost(*searched.topk(k, dim=1, sorted=False), searched)
+        return _Topmost(*searched.topk(k, dim=1), searched)
     n_grouped = n_groups * _GROUP
     head = x[:, :n_grouped].view(len(x), _GROUP, n_groups)  # group g is every n_groups-th column from g on
     groups = _topmost(head.amax(dim=1) if sign > 0 else head.amin(dim=1).neg_(), k + 1, 1).indices
     found = head.gather(2, groups[:, None].expand(-1, _GROUP, -1)).flatten(1)
     searched = torch.cat([found, x[:, n_grouped:]], dim=1) if n_grouped < x.shape[1] else found
-    values, places = (searched if sign > 0 else searched.neg_()).topk(k, dim=1, sorted=False)
+    values, places = (searched if sign > 0 else searched.neg_()).topk(k, dim=1)
     step = places.div(k + 1, rounding_mode="floor")
     columns = groups.gather(1, places - step * (k + 1)) + step * n_groups
     in_tail = places - found.shape[1] + n_grouped

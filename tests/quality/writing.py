@@ -1,0 +1,177 @@
+"""What is known so far as docs/quality.json and docs/quality.md. Nothing is measured here but how labels embed."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from schema.records import Estimate, Method
+from tests.quality.arms import PAPER_METHODS
+from tests.quality.comparing import Compared, compare, rank_one, share
+from tests.quality.running import Bed, Result, Row, read
+from workers.embeddings import embed
+
+_KINDS = {
+    "input": "input success",
+    "output": "output success, embedding judge",
+    "output_llm": "output success, LLM judge",
+}
+
+
+class Scored(NamedTuple):
+    """Success of one method by kind, over the features that have a score."""
+
+    method: str
+    input: Estimate | None
+    output: Estimate | None
+    tokens: float
+
+    @property
+    def total(self) -> float:
+        """Return the sum of both shares: what the best single method is best at."""
+        return sum(side.value for side in (self.input, self.output) if side)
+
+
+def by_method(found: Result) -> list[Scored]:
+    """Return how each of the paper's single methods did, the best first."""
+    methods = [method for method in PAPER_METHODS if any(row.method == method for row in found.descriptions)]
+    scored = []
+    for method in methods:
+        rows = [row for row in found.descriptions if row.method == method]
+        scored.append(Scored(method, _share(rows, "input"), _share(rows, "output"), tokens_of(found, method)))
+    return sorted(scored, key=lambda one: -one.total)
+
+
+def best_of(found: Result) -> Method:
+    """Return the paper's single method with the largest sum of input and output success."""
+    best = by_method(found)[0].method
+    return next(method for method in PAPER_METHODS if method == best)
+
+
+def tokens_of(found: Result, method: str) -> float:
+    """Return the LLM tokens that a description of one method takes, with the sentences that test it, a feature."""
+    parts = ("max_activating", "vocabulary", "token_change") if method == "concat" else (method,)
+    n_written = sum(row.status["input"] != "untested" for row in found.descriptions) or 1
+    written = sum(of.prompt_tokens + of.completion_tokens for name, of in found.spent.items() if name == "write")
+    asked = sum(of.prompt_tokens + of.completion_tokens for name, of in found.spent.items() if name in _purposes(parts))
+    return asked / found.n_features + written / n_written
+
+
+def _purposes(methods: Iterable[str]) -> frozenset[str]:
+    return frozenset(f"describe {method}" for method in methods)
+
+
+def _share(rows: Sequence[Row], kind: str) -> Estimate | None:
+    known = [row.success[kind] for row in rows if row.success[kind] is not None]
+    return share([bool(value) for value in known]) if known else None
+
+
+def measure_stability(first: Result, second: Result, bed: Bed) -> None:
+    """Write how often the label of a second seed is nearest to the first seed's of the same feature."""
+    from schema.settings import Settings
+
+    texts = {row.feature: row.text for row in first.labels if row.text}
+    others = {row.feature: row.text for row in second.labels if row.text}
+    both = sorted(texts.keys() & others.keys())
+    settings = Settings(embeddings_base_url=bed.embeddings_base_url)
+    vectors = [embed([one[feature] or "" for feature in both], settings) for one in (texts, others)]
+    found = rank_one(vectors[0], vectors[1])
+    document = {
+        "n": len(both),
+        "rank_one": found.model_dump(),
+        "seconds_needed": "rank 1 among all of the run's labels",
+    }
+    (bed.folder / "stability.json").write_text(json.dumps(document), "utf-8")
+
+
+# ---------------------------------------------------------------------------------------------------- the documents
+
+
+def write(folder: Path, docs: Path) -> None:
+    """Write both documents from what is in the folder."""
+    document = gather(folder)
+    (docs / "quality.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+
+
+def gather(folder: Path) -> dict[str, Any]:
+    """Return everything that is known, as JSON."""
+    known = {path.stem: read(json.loads(path.read_text("utf-8"))["result"]) for path in folder.glob("arms/*.json")}
+    found: dict[str, Any] = {"judge": _planted(folder), "pilot": [], "compared": {}, "judged": {}, "stability": None}
+    if "pilot-paper" in known:
+        found["pilot"] = [_plain_scored(one) for one in by_method(known["pilot-paper"])]
+    if "pilot-published" in known:
+        found["pilot"].append(_plain_scored(_published(known["pilot-published"])))
+    for name, suffix in (("compared", ""), ("judged", "-judged")):
+        ours = known.get(f"published{suffix}")
+        theirs = next(
+            (of for arm, of in known.items() if arm.startswith("paper-") and arm.endswith("-judged") == bool(suffix)),
+            None,
+        )
+        if ours and theirs:
+            found[name] = _compared(ours, theirs)
+    stability = folder / "stability.json"
+    found["stability"] = json.loads(stability.read_text("utf-8")) if stability.exists() else None
+    return found
+
+
+def _planted(folder: Path) -> dict[str, Any] | None:
+    path = folder / "planted.json"
+    if not path.exists():
+        return None
+    known = json.loads(path.read_text("utf-8"))
+    found: dict[str, Any] = {}
+    for name, of in known.items():
+        for judge, verdicts in of.items():
+            judged = [bool(verdict) for verdict in verdicts if verdict is not None]
+            found.setdefault(judge, {})[name] = share(judged).model_dump() | {
+                "without_verdict": len(verdicts) - len(judged)
+            }
+    return found
+
+
+def _published(found: Result) -> Scored:
+    return Scored("published", _share(found.labels, "input"), _share(found.labels, "output"), _tokens_in_all(found))
+
+
+def _tokens_in_all(found: Result) -> float:
+    """Return the LLM tokens a feature of everything that the arm asked."""
+    return sum(of.prompt_tokens + of.completion_tokens for of in found.spent.values()) / found.n_features
+
+
+def _plain_scored(one: Scored) -> dict[str, Any]:
+    sides = {name: side.model_dump() if side else None for name, side in (("input", one.input), ("output", one.output))}
+    return {"method": one.method, **sides, "tokens": round(one.tokens)}
+
+
+def _compared(ours: Result, theirs: Result) -> dict[str, Any]:
+    method = theirs.arm.removeprefix("paper-").removesuffix("-judged")
+    rows = {row.feature: row for row in theirs.descriptions if row.method == method}
+    found: dict[str, Any] = {"method": method, "n_features": ours.n_features}
+    for kind in _KINDS:
+        a, b = _successes(ours.labels, kind), _successes(rows.values(), kind)
+        if a and b:
+            found[kind] = _plain_compared(compare(a, b))
+    found["tokens"] = {
+        name: {purpose: [of.calls, of.prompt_tokens, of.completion_tokens] for purpose, of in arm.spent.items()}
+        for name, arm in (("published", ours), ("paper", theirs))
+    }
+    found["controls"] = {"published": ours.controls, "paper": theirs.controls}
+    found["seconds"] = {"published": ours.seconds_by_stage, "paper": theirs.seconds_by_stage}
+    found["statuses"] = {
+        kind: {"published": _statuses(ours.labels, kind), "paper": _statuses(rows.values(), kind)} for kind in _KINDS
+    }
+    return found
+
+
+def _successes(rows: Iterable[Row], kind: str) -> dict[int, bool]:
+    return {row.feature: bool(row.success[kind]) for row in rows if row.success[kind] is not None}
+
+
+def _statuses(rows: Iterable[Row], kind: str) -> Mapping[str, int]:
+    counted = [row.status[kind] for row in rows]
+    return {status: counted.count(status) for status in sorted(set(counted))}
+
+
+def _plain_compared(one: Compared) -> dict[str, Any]:
+    sides = {name: getattr(one, name).model_dump() for name in ("first", "second", "difference")}
+    return one._asdict() | sides
