@@ -198,7 +198,8 @@ class LoadedDictionary:
         """
         if self.kind == "neurons":
             return activations.float()
-        written: Tensor = activations.float() @ self.decoder()
+        scale = 1.0 if self._scale is None else self._scale  # of activations, so that rows need not be copied
+        written: Tensor = (activations.float() * scale / self._coefficient) @ self._tensors["w_dec"]
         if "b_dec" in self._tensors:
             written = written + self._tensors["b_dec"] / float(self._coefficient)
         if "w_skip" in self._tensors:
