@@ -36,14 +36,15 @@ up: install  ## start the whole stack on this machine; Ctrl-C ends it
 test: install  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
-oracles: $(ORACLES)/.installed  ## compare our interventions with pyvene's, in an environment of its own
+oracles: $(ORACLES)/.installed  ## compare interventions and encoders with those of their origin, in an environment of its own
 	@# The servers that the other tests' conftest.py starts are not installed there.
 	$(ORACLES)/bin/python -m pytest --noconftest tests/oracles $(ARGS)
 
-$(ORACLES)/.installed: tests/oracles/requirements.txt constraints.txt
+$(ORACLES)/.installed: tests/oracles/requirements.txt tests/oracles/requirements-alone.txt constraints.txt
 	$(NEED_PYTHON)
 	test -x $(ORACLES)/bin/python || $(PYTHON) -m venv $(ORACLES)
 	$(ORACLES)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/oracles/requirements.txt
+	$(ORACLES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/oracles/requirements-alone.txt
 	@touch $@
 
 check: install  ## lint, types and import contracts

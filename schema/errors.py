@@ -6,6 +6,7 @@
     │   ├── UnknownSite         the subject has no such site or layer
     │   ├── ShapeMismatch       tensors do not fit each other or the subject
     │   ├── NotFinite           a weight is NaN or infinite
+    │   ├── DoesNotFit          a dictionary does not reconstruct its site of its subject
     │   ├── BadWeights          not a readable safetensors file (truncated, a pickle, …)
     │   ├── BadCorpus           empty, unreadable or outside the operator's folder
     │   ├── BadSelection        a feature index or selection that the dictionary does not have
@@ -55,6 +56,10 @@ class ShapeMismatch(InvalidInput):
 
 class NotFinite(InvalidInput):
     """A weight is NaN or infinite."""
+
+
+class DoesNotFit(InvalidInput):
+    """A dictionary does not reconstruct its site of its subject."""
 
 
 class BadWeights(InvalidInput):

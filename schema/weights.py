@@ -1,13 +1,15 @@
 """Checks a file of canonical weights before anything is computed with it, without torch.
 
 Canonical weights are safetensors in float32, float16 or bfloat16: `w_dec` (F, d_write); `w_enc` (F, d_read), `b_enc`
-(F,), `b_dec` (d_write,), `threshold` (F,); gated dictionaries have `b_gate`, `b_mag` and `r_mag` (F,) for `b_enc`.
+(F,), `b_dec` (d_write,), `threshold` (F,); gated dictionaries have `b_gate`, `b_mag` and `r_mag` (F,) for `b_enc`;
+transcoders may have `w_skip` (d_write, d_read), which is added to what they write and belongs to no feature.
 Which ones an encoder needs is in `needed_tensors`. The header is read here by hand: a file from outside is not trusted
 to say how much memory it needs, and an API has no torch.
 """
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from schema.errors import BadWeights, NotFinite, ShapeMismatch
 from schema.records import DictionarySpec, Encoder, EncoderKind
 
-MAX_HEADER_BYTES = 1_000_000  # the format allows 100 MB; canonical weights have at most seven tensors
+MAX_HEADER_BYTES = 1_000_000  # the format allows 100 MB; no dictionary has more than a dozen tensors
 _CHUNK = 2**22  # values checked at a time
 _SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 
@@ -41,10 +43,10 @@ class Needed(NamedTuple):
 
 
 _NEEDED: Mapping[EncoderKind, Needed] = {
-    "relu": Needed(frozenset({"w_enc", "b_enc", "w_dec"}), frozenset({"b_dec"})),
-    "topk": Needed(frozenset({"w_enc", "b_enc", "w_dec"}), frozenset({"b_dec"})),
-    "batchtopk": Needed(frozenset({"w_enc", "b_enc", "w_dec", "threshold"}), frozenset({"b_dec"})),
-    "jumprelu": Needed(frozenset({"w_enc", "b_enc", "w_dec", "threshold"}), frozenset({"b_dec"})),
+    "relu": Needed(frozenset({"w_enc", "b_enc", "w_dec"}), frozenset({"b_dec", "w_skip"})),
+    "topk": Needed(frozenset({"w_enc", "b_enc", "w_dec"}), frozenset({"b_dec", "w_skip"})),
+    "batchtopk": Needed(frozenset({"w_enc", "b_enc", "w_dec", "threshold"}), frozenset({"b_dec", "w_skip"})),
+    "jumprelu": Needed(frozenset({"w_enc", "b_enc", "w_dec", "threshold"}), frozenset({"b_dec", "w_skip"})),
     "gated": Needed(frozenset({"w_enc", "b_gate", "b_mag", "r_mag", "w_dec"}), frozenset({"b_dec"})),
     "linear": Needed(frozenset({"w_dec"}), frozenset({"w_enc", "b_enc", "threshold", "b_dec"})),
     "neurons": Needed(frozenset(), frozenset()),
@@ -87,26 +89,35 @@ def check_weights(path: Path, spec: DictionarySpec, d_read: int | None, d_write:
     _check_finite(path, entries)
 
 
-def read_header(path: Path) -> dict[str, TensorEntry]:
-    """Return the tensors of a safetensors file by name. Raises BadWeights unless they fill the file exactly."""
+def read_header(path: Path, dtypes: Mapping[str, int] = _SIZES) -> dict[str, TensorEntry]:
+    """Return the tensors of a safetensors file by name. Raises BadWeights unless they fill the file exactly.
+
+    dtypes: those that may be in it, with the bytes of a value.
+    """
     n_bytes = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
         length = int.from_bytes(start, "little")
         if len(start) < 8 or length > MAX_HEADER_BYTES:
-            raise BadWeights(f"file={path.name!r}; {_what_it_is(start)}")
+            raise BadWeights(f"file={path.name!r}; {_what_it_is(start, MAX_HEADER_BYTES < length <= n_bytes)}")
         if 8 + length > n_bytes:
             raise BadWeights(f"file={path.name!r} is truncated: {n_bytes} bytes, its header alone needs {8 + length}")
         header = _parse(file.read(length), path.name)
-    entries = [_entry(name, item, 8 + length) for name, item in header.items() if name != "__metadata__"]
-    _check_offsets(entries, 8 + length, n_bytes, path.name)
+    named = {name: item for name, item in header.items() if name != "__metadata__"}
+    try:
+        entries = [_entry(name, item, 8 + length, dtypes) for name, item in named.items()]
+        _check_offsets(entries, 8 + length, n_bytes)
+    except BadWeights as exc:
+        raise BadWeights(f"file={path.name!r}; {exc}") from exc
     return {entry.name: entry for entry in entries}
 
 
-def _what_it_is(start: bytes) -> str:
-    """Return what is wrong with a file whose first 8 bytes are no length of a header."""
-    if start.startswith((b"\x80", b"PK")):
+def _what_it_is(start: bytes, fits: bool) -> str:
+    """Return what is wrong with a file whose first 8 bytes are no length of a header, or of one that is too long."""
+    if re.match(rb"\x80[\x02-\x05]|PK", start):
         return "this is a pickle (or a zip of one); convert it with glossarium submit"
+    if fits:
+        return f"its header has {int.from_bytes(start, 'little'):,} bytes; at most {MAX_HEADER_BYTES:,} are read"
     return "must be safetensors: its first 8 bytes are no header length"
 
 
@@ -126,18 +137,18 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _entry(name: str, item: Any, base: int) -> TensorEntry:
+def _entry(name: str, item: Any, base: int, dtypes: Mapping[str, int]) -> TensorEntry:
     if not isinstance(item, dict):
         raise BadWeights(f"tensor={name}; its header entry must be an object")
     dtype: Any = item.get("dtype")
     shape: Any = item.get("shape")
     offsets: Any = item.get("data_offsets")
-    if not isinstance(dtype, str) or dtype not in _SIZES:
-        raise BadWeights(f"tensor={name}; dtype={dtype!r} must be one of {', '.join(_SIZES)}")
+    if not isinstance(dtype, str) or dtype not in dtypes:
+        raise BadWeights(f"tensor={name}; dtype={dtype!r} must be one of {', '.join(dtypes)}")
     if not (_naturals(shape) and _naturals(offsets) and len(offsets) == 2):
         raise BadWeights(f"tensor={name}; shape={shape!r} and data_offsets={offsets!r} must be whole numbers")
     start, end = offsets
-    if end - start != (needed := math.prod(shape) * _SIZES[dtype]):
+    if end - start != (needed := math.prod(shape) * dtypes[dtype]):
         raise BadWeights(f"tensor={name}; data_offsets={offsets!r} must span {needed} bytes for {dtype} {shape!r}")
     return TensorEntry(name, dtype, tuple(shape), base + start, base + end)
 
@@ -146,16 +157,16 @@ def _naturals(values: Any) -> bool:
     return isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)
 
 
-def _check_offsets(entries: list[TensorEntry], start: int, n_bytes: int, name: str) -> None:
+def _check_offsets(entries: list[TensorEntry], start: int, n_bytes: int) -> None:
     """Raise BadWeights unless the tensors stand one after the other, from the header to the end of the file."""
     for entry in sorted(entries, key=lambda e: (e.start, e.end)):
         if entry.start != start:
             raise BadWeights(f"tensor={entry.name}; begins at byte {entry.start}, where the one before ends at {start}")
         start = entry.end
     if start > n_bytes:
-        raise BadWeights(f"file={name!r} is truncated: {n_bytes} bytes, its header needs {start}")
+        raise BadWeights(f"it is truncated: {n_bytes} bytes, its header needs {start}")
     if start < n_bytes:
-        raise BadWeights(f"file={name!r} has {n_bytes - start} bytes after its last tensor")
+        raise BadWeights(f"it has {n_bytes - start} bytes after its last tensor")
 
 
 def _check_names(entries: Mapping[str, TensorEntry], needed: Needed) -> None:
@@ -176,6 +187,7 @@ def _check_shapes(
     if (spec.encoder.subtract_b_dec or "w_enc" not in entries) and d_read != d_write:
         raise ShapeMismatch(f"d_read={d_read}, d_write={d_write}; must be equal where b_dec or w_dec is also read with")
     expected = {"w_dec": (spec.n_features, d_write), "w_enc": (spec.n_features, d_read), "b_dec": (d_write,)}
+    expected["w_skip"] = (d_write, d_read)
     for entry in sorted(entries.values(), key=lambda e: -len(e.shape)):  # matrices first: they say most
         if entry.shape != (shape := expected.get(entry.name, (spec.n_features,))):
             raise ShapeMismatch(f"{entry.name}={list(entry.shape)}; must be {list(shape)}")

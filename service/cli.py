@@ -1,6 +1,5 @@
-"""The `glossarium` command: the API's client for people, and what starts a stack. Only `cli` rooms print."""
+"""The `glossarium` command: the API's client for people, and what starts a stack. Only it and its rooms print."""
 
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -11,11 +10,12 @@ from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from schema.errors import BadSelection, GlossariumError, InvalidInput
-from schema.records import Dictionary, DictionarySpec, Encoder
-from schema.settings import Settings, load_settings
+from schema.records import Dictionary
+from schema.settings import load_settings
 from schema.store import database
-from schema.subjects import BUNDLED, Site, subject_facts, width
-from service import cli_backup, cli_runs, cli_schedules, progress, render
+from schema.subjects import BUNDLED
+from service import cli_backup, cli_inspect, cli_runs, cli_schedules, progress, render
+from service.conversion import PATH_HELP, convert
 from service.servers import Ports
 from service.terminal import (
     Api,
@@ -97,7 +97,7 @@ def migrate() -> None:
 
 @app.command()
 def submit(
-    path: Annotated[str, typer.Argument(help="Files of a dictionary, or `neurons`.")],
+    path: Annotated[str, typer.Argument(help=PATH_HELP)],
     subject: Annotated[str, typer.Option(help="The model that the dictionary is of.")] = BUNDLED,
     layer: int | None = None,
     site: Annotated[str | None, typer.Option(help="Where it reads, such as resid_post.14.")] = None,
@@ -108,20 +108,22 @@ def submit(
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Submit a dictionary: SAELens folders, plain directions, or the neurons of a layer."""
-    if path == "neurons":
-        spec = _neurons(subject, layer, site, name)
-        with open_client(data, api) as client:
-            _show_dictionary(client.submit_dictionary(spec), as_json)
-        return
+    """Submit a dictionary: whatever format its files have, converted here; or the neurons or heads of a layer."""
+    told = {"layer": layer, "site": site, "name": name, "revision": revision, "norm_coefficient": norm_coefficient}
     with tempfile.TemporaryDirectory(prefix="glossarium-") as folder:
-        told = {"layer": layer, "site": site, "name": name, "revision": revision, "norm-coefficient": norm_coefficient}
-        spec, weights = _convert(path, Path(folder), {"subject": subject, **told})
+        with err.status(f"converting {render.printable(path)} …"):
+            converted = convert(path, Path(folder), {"subject": subject, **told})
+        if converted.found:
+            err.print(converted.found, markup=False, highlight=False, soft_wrap=True)
         with open_client(data, api) as client:
-            dictionary = client.submit_dictionary(spec)
-            with progress.transfer(err, weights) as report:
-                dictionary = client.upload_weights(dictionary.id, weights, report)
+            dictionary = client.submit_dictionary(converted.spec)
+            if converted.weights is not None:
+                with progress.transfer(err, converted.weights) as report:
+                    dictionary = client.upload_weights(dictionary.id, converted.weights, report)
             _show_dictionary(dictionary, as_json)
+
+
+app.command()(cli_inspect.inspect)
 
 
 @app.command()
@@ -209,38 +211,6 @@ def prompts(
         print_json(asked)
     for one in () if as_json else asked:
         out.print(render.feature_prompt(one))
-
-
-def _neurons(subject: str, layer: int | None, site: str | None, name: str | None) -> DictionarySpec:
-    """Return the dictionary of a layer's MLP neurons, which has no weights of its own."""
-    if layer is None and site is None:
-        raise InvalidInput("neurons of which layer? name it with --layer N")
-    place = Site.parse(site or f"mlp_hidden.{layer}")
-    found = width(subject_facts(subject, Settings()), place)
-    if place.kind != "mlp_hidden" or found is None:
-        raise InvalidInput(f"site={place}; neurons are at mlp_hidden.LAYER")
-    return DictionarySpec(
-        name=name or f"neurons of layer {place.layer}",
-        subject=subject,
-        read_site=str(place),
-        encoder=Encoder(kind="neurons"),
-        n_features=found,
-        source="neurons",
-    )
-
-
-def _convert(path: str, folder: Path, options: dict[str, object]) -> tuple[DictionarySpec, Path]:
-    """Return what the files at a path are in the canonical form, converted by the worker side in its own process."""
-    argv = [sys.executable, "-m", "workers.formats", path, "--out", str(folder)]
-    for option, value in options.items():
-        argv += [] if value is None else [f"--{option}", str(value)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise InvalidInput(lines[-1].removeprefix("error: ") if lines else f"{path} could not be converted")
-    err.print(done.stdout.strip(), markup=False, highlight=False, soft_wrap=True)
-    spec = DictionarySpec.model_validate_json((folder / "spec.json").read_bytes())
-    return spec, folder / "weights.safetensors"
 
 
 def _show_dictionary(dictionary: Dictionary, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Query, Request, Response
 
 from schema import subjects
 from schema.errors import InvalidInput, ShapeMismatch
+from schema.neurons import KINDS
 from schema.records import Dictionary, DictionarySpec
 from schema.settings import Settings
 from schema.store import dictionaries
@@ -114,8 +115,9 @@ def check_spec(spec: DictionarySpec, settings: Settings) -> Widths:
 
 
 def _check_neurons(spec: DictionarySpec, read: subjects.Site, write: subjects.Site, widths: Widths) -> None:
-    if read.kind != "mlp_hidden" or write != read:
+    if read.kind not in KINDS.values() or write != read:
         sites = f"read_site={spec.read_site!r}, write_site={spec.write_site!r}"
-        raise InvalidInput(f"{sites}; neurons are read and written at mlp_hidden.LAYER, both the same")
+        places = " or ".join(f"{kind}.LAYER ({word})" for word, kind in KINDS.items())
+        raise InvalidInput(f"{sites}; neurons are read and written at {places}, both the same")
     if spec.n_features != widths.read:
         raise ShapeMismatch(f"n_features={spec.n_features}; {read} of {spec.subject} has {widths.read}: submit all")

@@ -6,8 +6,9 @@ from pathlib import Path
 from schema.records import DictionarySpec
 from schema.settings import Settings
 from schema.subjects import BUNDLED
-from workers.formats.__main__ import convert
-from workers.formats.files import Wanted, write_converted
+from workers.formats.files import Wanted
+from workers.formats.readers import convert
+from workers.formats.writing import write_converted
 
 VARIABLE = "GLOSSARIUM_DEV_DATA"
 

@@ -5,7 +5,7 @@ encode. It knows neither corpora nor what the features mean.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from schema.errors import BadSelection, BadWeights, ShapeMismatch
-from schema.records import Dictionary, DictionarySpec
+from schema.records import Dictionary, DictionarySpec, Encoder
 from schema.subjects import Site
 from schema.weights import check_encoder, check_weights
 from workers.subject import Edit, Reading, Subject
@@ -66,6 +66,17 @@ class LoadedDictionary:
         other.threshold = threshold.to(self.subject.device, torch.float32)
         other.needs_thresholds = False
         return other
+
+    def changed(
+        self, encoder: Encoder | None = None, tensors: Mapping[str, Tensor] | None = None
+    ) -> "LoadedDictionary":
+        """Return the same dictionary with other settings or some other tensors, which are not checked."""
+        spec = self.spec if encoder is None else self.spec.model_copy(update={"encoder": encoder})
+        return LoadedDictionary(spec, self.subject, {**self._tensors, **(tensors or {})})
+
+    def tensor(self, name: str) -> Tensor | None:
+        """Return a tensor of the canonical form, None where the dictionary has none of this name."""
+        return self._tensors.get(name)
 
     # ------------------------------------------------------------------------------------------ activations
 
@@ -128,9 +139,9 @@ class LoadedDictionary:
         encoder = self.spec.encoder
         z = x.float()
         if encoder.normalize == "layer_norm":
-            z = (z - z.mean(-1, keepdim=True)) / (z.std(-1, keepdim=True) + _LAYER_NORM_EPS)
+            z = (z - z.mean(-1, keepdim=True)) / (self._input_scale(z)[..., None] + _LAYER_NORM_EPS)
         elif encoder.normalize == "constant_norm_rescale":
-            z = z / self.token_scale(z)[..., None]
+            z = z / self._input_scale(z)[..., None]
         elif encoder.normalize == "expected_average_only_in":
             z = z * float(encoder.norm_coefficient or 1.0)
         return z - self._tensors["b_dec"] if encoder.subtract_b_dec else z
@@ -182,33 +193,44 @@ class LoadedDictionary:
     def decode(self, activations: Tensor, x: Tensor | None = None) -> Tensor:
         """Return the write site's values (…, width) that activations (…, F) stand for.
 
-        x: (…, width) the read-site values; needed where each token is normed. Raises ShapeMismatch without it.
+        x: (…, width) the read-site values; needed where each token is normed, and for what a transcoder passes on.
+        Raises: ShapeMismatch without it.
         """
         if self.kind == "neurons":
             return activations.float()
-        written: Tensor = activations.float() @ self.decoder()
+        scale = 1.0 if self._scale is None else self._scale  # of activations, so that rows need not be copied
+        written: Tensor = (activations.float() * scale / self._coefficient) @ self._tensors["w_dec"]
         if "b_dec" in self._tensors:
             written = written + self._tensors["b_dec"] / float(self._coefficient)
+        if "w_skip" in self._tensors:
+            written = written + _given(x, "w_skip").float() @ self._tensors["w_skip"].T
         if not self.scales_tokens:
             return written
-        if x is None:
-            raise ShapeMismatch(f"x=None; decoding with {self.spec.encoder.normalize} needs the values that were read")
+        x = _given(x, self.spec.encoder.normalize)
         mean = x.float().mean(-1, keepdim=True) if self.spec.encoder.normalize == "layer_norm" else 0.0
         return written * self.token_scale(x)[..., None] + mean
 
     @property
     def scales_tokens(self) -> bool:
-        """Return whether each token is normed before it is encoded, so that directions have a scale a token."""
-        return self.spec.encoder.normalize in ("layer_norm", "constant_norm_rescale")
+        """Return whether each token is normed before it is encoded, so that directions have a scale a token.
+
+        What a transcoder writes is not scaled back: it is of another site than what was normed.
+        """
+        return self.write_site == self.read_site and self.spec.encoder.normalize in (
+            "layer_norm",
+            "constant_norm_rescale",
+        )
 
     def token_scale(self, x: Tensor) -> Tensor:
-        """Return the scale (…,) by which each token's read-site value x (…, width) was divided."""
+        """Return the scale (…,) of what is written at each token, given its read-site value x (…, width)."""
+        return self._input_scale(x) if self.scales_tokens else torch.ones_like(x[..., 0], dtype=torch.float32)
+
+    def _input_scale(self, x: Tensor) -> Tensor:
+        """Return the scale (…,) by which each token's value x (…, width) is divided before it is encoded."""
         wide = x.float()
         if self.spec.encoder.normalize == "layer_norm":
             return wide.std(-1)
-        if self.spec.encoder.normalize == "constant_norm_rescale":
-            return _norms(wide) / math.sqrt(wide.shape[-1])
-        return torch.ones_like(wide[..., 0])
+        return _norms(wide) / math.sqrt(wide.shape[-1])
 
     # ------------------------------------------------------------------------------------------ interventions
 
@@ -323,6 +345,12 @@ def _read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
 
     with safe_open(path, framework="pt", device=str(device)) as file:
         return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
+
+
+def _given(x: Tensor | None, why: str) -> Tensor:
+    if x is None:
+        raise ShapeMismatch(f"x=None; decoding with {why} needs the values that were read")
+    return x
 
 
 def _as_slice(features: Tensor) -> Chosen:

@@ -15,6 +15,8 @@ from workers.corpus import contexts, corpus_digest, open_corpus
 from workers.desk import read_brief
 from workers.dictionary import firing_thresholds
 from workers.engine import Context, Outcome
+from workers.health import N_CONTEXTS as N_EXAMINED
+from workers.health import check_fit
 from workers.methods.interventions import tokens_per_forward
 from workers.methods.sampling import uniform
 from workers.opened import Opened, open_unthresholded
@@ -42,8 +44,11 @@ def ingest(context: Context) -> Outcome:
     longest = max(map(len, sample))
     values = opened.subject.at_once.fit("tokens", longest, lambda: _read(context, opened, sample))
     found = _thresholds(opened, values)
+    context.progress.advance()
+    health = check_fit(opened.dictionary, sample[:N_EXAMINED])
     context.progress.advance(1)
     result = {"corpus": corpus, "subject": opened.subject.fingerprint}
+    result |= {} if health is None else {"health": health.model_dump(mode="json")}
     if not opened.dictionary.needs_thresholds:
         return Outcome(lambda connection: None, result)
     blob = open_blobs(context.settings).put(found.contiguous().cpu().numpy().tobytes())

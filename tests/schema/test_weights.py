@@ -73,7 +73,7 @@ def test_finite_weights_that_fit_pass(path: Path, dtype: str) -> None:
 def test_each_encoder_needs_its_tensors_and_takes_no_others(path: Path, kind: str) -> None:
     tested = spec(kind, k=2)
     needed = needed_tensors(tested.encoder)
-    shapes = {"w_dec": (F, D), "w_enc": (F, D), "b_dec": (D,)}
+    shapes = {"w_dec": (F, D), "w_enc": (F, D), "b_dec": (D,), "w_skip": (D, D)}
     tensors = {n: np.ones(shapes.get(n, (F,)), "<f4") for n in sorted(needed.required | needed.optional)}
     check_weights(write(path, tensors), tested, D, D)
     check_weights(write(path, {n: tensors[n] for n in needed.required}), tested, D, D)

@@ -130,16 +130,21 @@ def slow_encode(encoder: Encoder, tensors: dict[str, Tensor], x: Tensor) -> Tens
     return result
 
 
-def slow_decode(encoder: Encoder, tensors: dict[str, Tensor], activations: Tensor, x: Tensor) -> Tensor:
-    """Return what activations (F,) stand for (width,), in float64, as SAELens has it; x is what was read."""
+def slow_decode(
+    encoder: Encoder, tensors: dict[str, Tensor], activations: Tensor, x: Tensor, transcodes: bool = False
+) -> Tensor:
+    """Return what activations (F,) stand for (width,), in float64, as SAELens has it; x is what was read.
+
+    What a transcoder writes is not scaled as its input was.
+    """
     out = tensors["b_dec"].double().clone() if "b_dec" in tensors else torch.zeros(D_MODEL).double()
     for i in range(N_FEATURES):
         row = tensors["w_dec"][i].double()
         out += activations[i] * (row / row.norm() if encoder.rescale_acts_by_decoder_norm else row)
     x = x.double()
-    if encoder.normalize == "layer_norm":
+    if encoder.normalize == "layer_norm" and not transcodes:
         out = out * (x - x.mean()).std() + x.mean()
-    if encoder.normalize == "constant_norm_rescale":
+    if encoder.normalize == "constant_norm_rescale" and not transcodes:
         out = out / (len(x) ** 0.5 / x.norm())
     if encoder.normalize == "expected_average_only_in":
         out = out / encoder.norm_coefficient
@@ -189,8 +194,9 @@ def test_set_equals_encode_replace_decode_plus_error(
             before = slow_encode(encoder, tensors, x[b, t])
             after = before.clone()
             after[i] = float(values[b])
-            replaced = slow_decode(encoder, tensors, after, x[b, t])
-            residual[b, t] += (replaced - slow_decode(encoder, tensors, before, x[b, t])).float()
+            transcodes = read_write[1] is not None
+            replaced = slow_decode(encoder, tensors, after, x[b, t], transcodes)
+            residual[b, t] += (replaced - slow_decode(encoder, tensors, before, x[b, t], transcodes)).float()
     edited = subject.hidden(batch, dictionary.set(features, values))
     expected = subject.resume(batch, residual, 2)
     torch.testing.assert_close(edited, expected, rtol=1e-4, atol=1e-4)

@@ -18,9 +18,11 @@ from schema.settings import Settings
 from tests.dev_data import VARIABLE, dev_data, real_dictionary
 from tests.tiny import D_MODEL, build_subject, make_subject
 from workers.dictionary import LoadedDictionary, load_dictionary
-from workers.formats.__main__ import convert, main
-from workers.formats.files import Wanted, write_converted
-from workers.formats.saelens import site_of_hook
+from workers.formats.__main__ import main
+from workers.formats.files import Wanted
+from workers.formats.readers import convert
+from workers.formats.sites import site_of_hook
+from workers.formats.writing import write_converted
 from workers.subject import Subject
 
 D_SAE = 16
@@ -199,8 +201,13 @@ def test_an_unknown_hook_is_refused_but_a_site_can_be_given(folder: Path, subjec
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"architecture": "gated"}, "architecture='gated'"),
-        ({"architecture": "transcoder"}, "architecture='transcoder'"),
+        ({"architecture": "temporal"}, "architecture='temporal'"),
+        ({"architecture": "gated"}, "missing=b_gate, b_mag, r_mag and unknown=b_enc"),
+        ({"architecture": "transcoder"}, "hook_name_out=None"),
+        ({"d_sae": "16"}, "d_sae='16'; must be a positive whole number"),
+        ({"d_sae": 17}, r"W_enc=\[96, 16\] must be \[96, 17\]"),
+        ({"d_in": 16, "d_sae": 96}, r"W_enc=\[96, 16\] must be \[16, 96\]; it is transposed"),
+        ({"normalize_activations": "covariance_whitening"}, "normalize_activations='covariance_whitening'"),
         ({"metadata": {"hook_head_index": 3}}, "hook_head_index=3"),
         ({"metadata": {"model_from_pretrained_kwargs": {"center_writing_weights": True}}}, "center_writing_weights"),
         ({"reshape_activations": "other"}, "reshape_activations='other'"),
@@ -275,9 +282,9 @@ def test_directions_that_can_not_be_used_are_refused(folder: Path, tmp_path: Pat
     refused(UnknownSite, "layer=9", np.ones((2, D_MODEL)), "resid_post.9")
     refused(ShapeMismatch, r"w_dec=\[2, 5\]; must be \[2, 96\]", np.ones((2, 5)))
     refused(ShapeMismatch, r"directions=\[2, 3, 4\]", np.ones((2, 3, 4)))
-    refused(BadWeights, "dtype=int64 must be a float", np.ones((2, D_MODEL), int))
+    refused(BadWeights, "dtype=int64 must be float16", np.ones((2, D_MODEL), int))
     refused(NotFinite, r"w_dec\[1, 4\]", np.where(np.arange(2 * D_MODEL).reshape(2, -1) == D_MODEL + 4, np.nan, 1.0))
-    refused(BadWeights, r"must be a \.npy array of numbers", np.array([{"a": 1}], dtype=object))
+    refused(BadWeights, "dtype=object is a pickle of Python objects", np.array([{"a": 1}], dtype=object))
     save_file({"a": torch.ones(2, 3), "b2": torch.ones(2, 3)}, tmp_path / "two.safetensors")
     with pytest.raises(BadWeights, match="tensors=a, b2"):
         convert(str(tmp_path / "two.safetensors"), Wanted(str(folder), site="resid_post.1"), SETTINGS)
@@ -321,7 +328,7 @@ def test_neurons_are_a_spec_without_weights(tmp_path: Path, capsys: pytest.Captu
     ("arguments", "message"),
     [
         (["neurons", "--layer", "40"], "layer=40; bundled:smollm2-135m-instruct has 0..29"),
-        (["neurons"], "layer=None; give --layer 0..29"),
+        (["neurons"], "layer=None; name it with --layer N, one of 0..29"),
         (["/no/such"], "no such path; must be a SAELens folder"),
         ([str(Path(__file__))], "no known format"),
     ],

@@ -21,7 +21,7 @@ from schema.stages import Stage
 from schema.store import database, jobs, reports, sweeper
 from schema.store.evidence import Stored
 from tests.llm_server import LLMServer, words
-from tests.tiny import planted_features
+from tests.tiny import PlantedDictionary, planted_dictionary, planted_features
 from tests.workers.house import SMALL, House, open_house
 from workers.changing import N_COMPARED
 from workers.throttle import estimate_tokens
@@ -414,6 +414,24 @@ def test_weights_that_do_not_fit_the_subject_fail_the_run_with_the_reason(house:
     assert run.state == "failed"
     assert run.note is not None
     assert run.note.startswith("ingest: ")
+
+
+def test_a_dictionary_that_does_not_reconstruct_ends_its_run_before_any_llm_is_asked(
+    tmp_path: Path, database_url: str, server: LLMServer
+) -> None:
+    """The planted dictionary is made to fire and to write; what SAELens has trained reconstructs."""
+
+    def plant(folder: Path, subject: Path) -> PlantedDictionary:
+        whole = planted_dictionary(folder, subject)
+        return whole._replace(spec=whole.spec.model_copy(update={"source": "saelens"}))
+
+    with open_house(tmp_path, database_url, server.base_url, plant=plant) as house:
+        run_id = house.submit()
+        house.work()
+        run = house.run(run_id)
+    assert run.state == "failed"
+    assert "does not reconstruct resid_post.1" in str(run.note)
+    assert server.requests == []
 
 
 def test_a_worker_that_dies_in_any_stage_is_made_good_by_another(house: House) -> None:
