@@ -79,7 +79,7 @@ def _writing(spec: RunSpec, features: Features) -> Iterator[Expected]:
     said = n_written * TOKENS_PER_SENTENCE + 8
     if "input" in spec.evaluations:
         calls = features.selected * _survivors(spec) + min(features.pool_only, N_CONTROL_FEATURES)
-        size = _shared("write/sentences.v1") + TOKENS_PER_QUOTATION + TOKENS_PER_DESCRIPTION
+        size = _shared("write/sentences.v2") + TOKENS_PER_QUOTATION + TOKENS_PER_DESCRIPTION
         yield Expected("write", "writer", calls, size, said)
     if "sensitivity" in spec.evaluations:
         shown = spec.options.exemplars_in_prompt * TOKENS_PER_EXEMPLAR

@@ -15,7 +15,7 @@ def ask_for_sentences(description: str, n: int, secret: bytes) -> Ask:
 
     n:  sentences of each kind, activating and neutral.
     """
-    prompt = load_prompt("write/sentences.v1")
+    prompt = load_prompt("write/sentences.v2")
     return Ask(prompt, prompt.messages(description=quote([description], secret), n=str(n)))
 
 

@@ -8,7 +8,7 @@ from prompts.paper import paper_prompt
 from schema.records import Evaluation, RunSpec
 
 _OF_EVALUATIONS: Mapping[Evaluation, str] = {
-    "input": "write/sentences.v1",
+    "input": "write/sentences.v2",
     "sensitivity": "write/similar.v1",
     "output_llm": "judge/output.v2",
     "detection": "judge/detection.v1",

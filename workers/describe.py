@@ -31,7 +31,7 @@ from workers.methods.lexical import lexical_description
 from workers.parse import DescriptionReply, SummaryReply, shortened
 from workers.questions import Question, find_llm, pose
 
-VERSION = 2
+VERSION = 3
 _ALL_BUT_TEXTS: tuple[EvidenceKind, ...] = ("exemplars", "vocabulary", "token_change")
 TEMPERATURE = 0.0
 _PARTS = (0.5, 0.25)  # of the evidence, where the context of the LLM is too small for all of it

@@ -55,7 +55,7 @@ def sentences_recipe(block: Block, llm: Mapping[str, object]) -> str:
         {
             "kind": "sentences",
             "version": VERSION,
-            "prompt": load_prompt("write/sentences.v1").sha256,
+            "prompt": load_prompt("write/sentences.v2").sha256,
             **llm,
             "n": options.n_sentences,
             "length": options.reply_length,

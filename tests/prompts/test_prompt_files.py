@@ -43,7 +43,7 @@ def test_describers_and_both_evaluations_have_a_prompt() -> None:
         "describe/paper_vocabulary.v1",
         "describe/paper_token_change.v1",
         "describe/paper_combined.v1",
-        "write/sentences.v1",
+        "write/sentences.v2",
         "write/similar.v1",
         "judge/output.v2",
         "judge/detection.v1",

@@ -149,7 +149,7 @@ def test_the_vocabulary_is_preferred_to_a_linear_token_change_that_disagrees_wit
 
 def test_the_tail_of_a_list_and_broken_tokens_do_not_tell() -> None:
     listed = tokens(
-        (" red", 4.0), ("Red", 3.9), ("\ufffd", 3.0), (" blue", 2.0), (" gray", 1.9), ("x", 0.0), ("y", -1.0)
+        (" red", 4.0), ("Red", 3.9), ("\ufffd", 3.0), (" blue", 2.0), (" gray", 0.9), ("x", 0.0), ("y", -1.0)
     )
     assert text_of(lexical_description(None, projection(listed), None)) == 'promotes "red", "blue"'
 

@@ -22,10 +22,11 @@ CONTEXT_SHARE = 0.3
 N_TRIGGERS = 5
 N_BEFORE = 2
 N_NEARBY = 4
-N_PROMOTED = 5
+N_PROMOTED = 10
 N_SUPPRESSED = 3
-# A token that moves less than half as much as the strongest one is in the tail of its list.
-TELLING_PART = 0.5
+# A token that moves less than a quarter as far as the strongest one is in the tail of its list. On 72 features of a real
+# autoencoder the embedding judge was right in 0.67 of trials with ten tokens that far, in 0.64 with five half as far.
+TELLING_PART = 0.25
 _BLANKS = {"\n": "newline", "\t": "tab"}
 
 
@@ -195,7 +196,7 @@ def _output(vocabulary: VocabularyProjection | None, token_change: TokenChange |
 
 
 def _strong(tokens: TokenList, sign: float) -> list[str]:
-    """Return the readable tokens that move in the right direction, at least half as far as the first."""
+    """Return the readable tokens that move in the right direction, at least a quarter as far as the first."""
     strongest = max((sign * value for value in tokens.values), default=0.0)
     chosen: dict[str, str] = {}
     for token, value in zip(tokens.tokens, tokens.values, strict=True):
