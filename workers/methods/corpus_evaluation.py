@@ -138,12 +138,8 @@ def _share_above(values: Sequence[float], threshold: float) -> float:
 
 def _firing(split: SplitExemplars) -> list[Window]:
     """Return the different firing windows of a split, strongest first."""
-    found = {
-        (window.document, window.position): window
-        for part in (split.top, split.weighted, split.uniform)
-        for window in part
-    }
-    return sorted(found.values(), key=lambda window: (-window.maximum, window.document, window.position))
+    found = dict.fromkeys((*split.top, *split.weighted, *split.uniform))
+    return sorted(found, key=lambda window: (-window.maximum, window.document, window.position))
 
 
 def _spread(windows: Sequence[Window], n: int) -> list[Window]:
@@ -158,8 +154,7 @@ def _spread(windows: Sequence[Window], n: int) -> list[Window]:
 def _negatives(split: SplitExemplars, n: int) -> list[Window]:
     """Return n contexts where the feature is silent, half of them hard ones as far as there are any."""
     hard = list(split.hard_negatives)[: n // 2]
-    places = {(window.document, window.position) for window in hard}
-    easy = [window for window in split.silent if (window.document, window.position) not in places]
+    easy = [window for window in split.silent if window not in hard]
     return [*hard, *easy][:n]
 
 

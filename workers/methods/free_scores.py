@@ -114,8 +114,7 @@ def held_out_contexts(exemplars: Exemplars) -> Contexts:
 
 
 def _texts(windows: Sequence[Window]) -> tuple[str, ...]:
-    places = {(window.document, window.position): window.text for window in windows}
-    return tuple(dict.fromkeys(places.values()))
+    return tuple(dict.fromkeys(window.text for window in windows))
 
 
 def evaluate_embedding_auroc(

@@ -136,7 +136,7 @@ def _weights(windows: Sequence[Window]) -> list[float]:
 
 
 def _distinct(windows: Iterable[Window]) -> list[Window]:
-    return list({(window.document, window.position): window for window in windows}.values())
+    return list(dict.fromkeys(windows))
 
 
 def _previous(window: Window) -> Sequence[str]:
