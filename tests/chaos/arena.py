@@ -121,7 +121,7 @@ class Arena:
         return self.until(lambda: (run := self.run(run_id)).state in ("done", "failed", "cancelled") and run, timeout_s)
 
     @staticmethod
-    def until(condition: Callable[[], Any], timeout_s: float = 120.0, every_s: float = 0.2) -> Any:
+    def until(condition: Callable[[], Any], timeout_s: float = 300.0, every_s: float = 0.2) -> Any:
         """Return what a condition gives once it holds."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -140,7 +140,7 @@ class Arena:
         """Return how many jobs of a run are done."""
         return int(self.query("SELECT count(*) FROM job WHERE run_id = %s AND state = 'done'", run_id)[0][0])
 
-    def until_work_goes_on(self, run_id: UUID, timeout_s: float = 120.0) -> float:
+    def until_work_goes_on(self, run_id: UUID, timeout_s: float = 300.0) -> float:
         """Wait until a job of a run that is begun from now on is done (or all are), and return the seconds of it."""
         started = time.monotonic()
         (now,) = self.until(lambda: self.query("SELECT clock_timestamp()"), timeout_s, 0.05)[0]

