@@ -24,8 +24,9 @@ N_BEFORE = 2
 N_NEARBY = 4
 N_PROMOTED = 10
 N_SUPPRESSED = 3
-# A token that moves less than a quarter as far as the strongest one is in the tail of its list. On 72 features of a real
-# autoencoder the embedding judge was right in 0.67 of trials with ten tokens that far, in 0.64 with five half as far.
+# A token that moves less than a quarter as far as the strongest one is in the tail of its list. On 72 features of a
+# real autoencoder the embedding judge was right in 0.67 of trials with ten tokens that far, in 0.64 with five half as
+# far.
 TELLING_PART = 0.25
 _BLANKS = {"\n": "newline", "\t": "tab"}
 
