@@ -85,16 +85,25 @@ def start_watch(queue: Queue) -> threading.Thread:
 
 
 def _watch(queue: Queue) -> None:
+    """Sweep, and carry out work that nobody was rung for, or whose doorbell nobody heard."""
     while True:
-        time.sleep(load_settings().sweep_s)
         try:
-            with database.lend(connections()) as connection:
-                queues = sweeper.sweep(connection)
-            ring(_refresh())
-            if queue in queues:
-                _work_unrung(queue)
+            while _sweep_and_work(queue):
+                pass
         except GlossariumError as exc:
             _log.warning("watch failed", queue=queue, error=str(exc))
+        time.sleep(load_settings().sweep_s)
+
+
+def _sweep_and_work(queue: Queue) -> bool:
+    """Sweep, then ring for ready work and carry out one job of it here; return whether there was one."""
+    with database.lend(connections()) as connection:
+        queues = sweeper.sweep(connection)
+    ring(_refresh())
+    if queue not in queues:
+        return False
+    ring([queue])
+    return _work(queue)
 
 
 def _refresh() -> list[Queue]:
@@ -104,13 +113,6 @@ def _refresh() -> list[Queue]:
     except (GlossariumError, psycopg.Error) as exc:
         _log.warning("schedules not seen to", error=str(exc))
         return []
-
-
-def _work_unrung(queue: Queue) -> None:
-    """Ring for ready work; where the bell is broken, do the work here until there is none."""
-    while not ring([queue]):
-        if not _work(queue):
-            return
 
 
 def _work(queue: Queue) -> bool:
