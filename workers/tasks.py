@@ -59,7 +59,7 @@ def sweep() -> None:
     try:
         with database.lend(connections()) as connection:
             queues = sweeper.sweep(connection)
-    except GlossariumError as exc:
+    except (GlossariumError, psycopg.Error) as exc:
         _log.warning("sweep failed", error=str(exc))
         return
     ring(sorted({*queues, *_refresh()}))
@@ -90,7 +90,7 @@ def _watch(queue: Queue) -> None:
         try:
             while _sweep_and_work(queue):
                 pass
-        except GlossariumError as exc:
+        except (GlossariumError, psycopg.Error) as exc:  # whatever it is, the next sweep may go better
             _log.warning("watch failed", queue=queue, error=str(exc))
         time.sleep(load_settings().sweep_s)
 
