@@ -10,8 +10,9 @@ from workers.bell import Bell
 
 
 def test_a_bell_is_heard(redis_url: str) -> None:
-    assert Bell(redis_url, rest_s=10).ring(["llm", "control"])
     client = redis.Redis.from_url(redis_url)
+    client.flushall()
+    assert Bell(redis_url, rest_s=10).ring(["llm", "control"])
     assert [client.llen(queue) for queue in ("llm", "control")] == [1, 1]
     client.flushall()
     client.close()

@@ -8,7 +8,6 @@ from schema.errors import InvalidInput, ShapeMismatch
 from schema.records import TokenChange, TokenList
 from schema.subjects import Site
 from tests import tiny
-from workers.methods import jacobian
 from workers.methods.jacobian import Linear, agreement, first_positions, jacobian_rows, linear_token_change
 from workers.methods.token_change import check_steering, token_change
 from workers.subject import Batch, Edit, Subject
@@ -85,7 +84,8 @@ def test_where_blocks_do_nothing_the_jacobian_is_that_of_the_norm() -> None:
 def test_the_jacobian_does_not_depend_on_how_many_rows_a_pass_makes(
     subject: Subject, linear: Linear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jacobian, "_TOKENS_AT_ONCE", 5 * make_contexts(subject).ids.numel())
+    fewer = subject.at_once.sizes._replace(traced=5 * make_contexts(subject).ids.numel())
+    monkeypatch.setattr(subject.at_once, "sizes", fewer)
     again = build(subject, SITE, make_contexts(subject))
     assert torch.allclose(again.jacobian, linear.jacobian, atol=1e-5)
 

@@ -24,7 +24,7 @@ from schema.records import (
 )
 from schema.reports import RunReport, Summary
 from schema.settings import Settings
-from schema.stages import Stage
+from schema.stages import QUEUES, Stage
 from schema.store import calls, database, descriptions, dictionaries, jobs, labels, reports, run_features, runs, scores
 from schema.store.calls import Call
 from schema.store.database import Connection
@@ -167,8 +167,8 @@ def _end_jobs(connection: Connection, run_id: UUID, ids: dict[tuple[int, Method]
         by_feature.setdefault(feature, []).append(id_)
     connection.execute("DELETE FROM job")
     insert = (
-        "INSERT INTO job (run_id, stage, block, feature_lo, feature_hi, state, seconds, result)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+        "INSERT INTO job (run_id, stage, queue, block, feature_lo, feature_hi, state, seconds, result)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
     )
     described = {str(feature): of_one for feature, of_one in by_feature.items()}
     for stage, block, lo, hi, state, seconds, result in (
@@ -179,7 +179,8 @@ def _end_jobs(connection: Connection, run_id: UUID, ids: dict[tuple[int, Method]
         ("publish", 1, 11, 13, "dead", None, None),
         ("report", 0, 0, 13, "ready", None, None),
     ):
-        values = (run_id, stage, block, lo, hi, state, seconds, None if result is None else Jsonb(result))
+        left = None if result is None else Jsonb(result)
+        values = (run_id, stage, QUEUES[Stage(stage)], block, lo, hi, state, seconds, left)
         connection.execute(insert, values)
 
 
