@@ -8,8 +8,8 @@ import math
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from prompts.describing import PART_OF_SEVERAL, asking_methods, kinds_of
-from prompts.evaluation import CONTEXTS_PER_CALL
+from prompts.describing import PART_OF_SEVERAL, PROMPT, asking_methods, kinds_of
+from prompts.evaluation import CHOICE, CONTEXTS, CONTEXTS_PER_CALL, SENTENCES, SIMILAR
 from prompts.loader import load_prompt
 from prompts.paper import paper_prompt
 from schema.graph import N_CONTROL_FEATURES
@@ -70,7 +70,7 @@ def _describing(spec: RunSpec, features: Features) -> Iterator[Expected]:
         if size is not None:
             yield Expected(f"describe {method}", "describer", described, size, TOKENS_OF_A_REPLY)
     if "refined" in spec.methods:
-        size = _shared("describe/feature.v1") + _evidence("combined", spec.options) + 7 * TOKENS_PER_EXEMPLAR + 150
+        size = _shared(PROMPT) + _evidence("combined", spec.options) + 7 * TOKENS_PER_EXEMPLAR + 150
         yield Expected("describe refined", "describer", MEAN_REVISIONS * features.selected, size, TOKENS_OF_A_REPLY)
 
 
@@ -79,11 +79,11 @@ def _writing(spec: RunSpec, features: Features) -> Iterator[Expected]:
     said = n_written * TOKENS_PER_SENTENCE + 8
     if "input" in spec.evaluations:
         calls = features.selected * _survivors(spec) + min(features.pool_only, N_CONTROL_FEATURES)
-        size = _shared("write/sentences.v2") + TOKENS_PER_QUOTATION + TOKENS_PER_DESCRIPTION
+        size = _shared(SENTENCES) + TOKENS_PER_QUOTATION + TOKENS_PER_DESCRIPTION
         yield Expected("write", "writer", calls, size, said)
     if "sensitivity" in spec.evaluations:
         shown = spec.options.exemplars_in_prompt * TOKENS_PER_EXEMPLAR
-        size = _shared("write/similar.v1") + TOKENS_PER_QUOTATION + shown
+        size = _shared(SIMILAR) + TOKENS_PER_QUOTATION + shown
         yield Expected("write similar", "writer", features.selected, size, said)
 
 
@@ -93,12 +93,12 @@ def _judging(spec: RunSpec, features: Features) -> Iterator[Expected]:
     if "output_llm" in spec.evaluations:
         controls = min(features.selected, max(N_CONTROL_FEATURES, math.ceil(features.selected / 10)))
         texts = 3 * options.n_steered_prompts * len(options.judge_targets) * (options.n_steered_tokens + 4)
-        size = _shared("judge/output.v2") + 2 * TOKENS_PER_QUOTATION + 20 + texts + TOKENS_PER_DESCRIPTION
+        size = _shared(CHOICE) + 2 * TOKENS_PER_QUOTATION + 20 + texts + TOKENS_PER_DESCRIPTION
         calls = (judged + controls) * options.judge_trials
         yield Expected("judge", "judge", calls, size, TOKENS_OF_A_VERDICT)
-    for kind in ("detection", "fuzzing"):
+    for kind, prompt in CONTEXTS.items():
         if kind in spec.evaluations:
-            size = _shared(f"judge/{kind}.v1") + 2 * TOKENS_PER_QUOTATION + TOKENS_PER_DESCRIPTION
+            size = _shared(prompt) + 2 * TOKENS_PER_QUOTATION + TOKENS_PER_DESCRIPTION
             n_calls = math.ceil(options.n_contexts / CONTEXTS_PER_CALL)
             of_each = options.n_contexts / n_calls
             size += of_each * TOKENS_PER_CONTEXT
@@ -113,7 +113,7 @@ def _survivors(spec: RunSpec) -> int:
 def _describer_size(method: Method, options: RunOptions) -> float | None:
     """Return the tokens of a describer's prompt, None where the paper has no such method."""
     if options.prompts == "own":
-        return _shared("describe/feature.v1") + _evidence(method, options)
+        return _shared(PROMPT) + _evidence(method, options)
     asked = paper_prompt(method)
     if asked is None:
         return None

@@ -3,16 +3,16 @@
 from collections.abc import Iterator, Mapping
 
 from prompts.describing import PROMPT, asking_methods
+from prompts.evaluation import CHOICE, CONTEXTS, SENTENCES, SIMILAR
 from prompts.loader import load_prompt
 from prompts.paper import paper_prompt
-from schema.records import Evaluation, RunSpec
+from schema.records import RunSpec
 
-_OF_EVALUATIONS: Mapping[Evaluation, str] = {
-    "input": "write/sentences.v2",
-    "sensitivity": "write/similar.v1",
-    "output_llm": "judge/output.v2",
-    "detection": "judge/detection.v1",
-    "fuzzing": "judge/fuzzing.v1",
+_OF_EVALUATIONS: Mapping[str, str] = {
+    "input": SENTENCES,
+    "sensitivity": SIMILAR,
+    "output_llm": CHOICE,
+    **CONTEXTS,
 }
 
 

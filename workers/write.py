@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from prompts.composing import COPIES, copies_example
-from prompts.evaluation import ask_for_sentences
+from prompts.evaluation import SENTENCES, ask_for_sentences
 from prompts.loader import load_prompt
 from schema.graph import N_CONTROL_FEATURES
 from schema.profiles import LLMProfile
@@ -55,7 +55,7 @@ def sentences_recipe(block: Block, llm: Mapping[str, object]) -> str:
         {
             "kind": "sentences",
             "version": VERSION,
-            "prompt": load_prompt("write/sentences.v2").sha256,
+            "prompt": load_prompt(SENTENCES).sha256,
             **llm,
             "n": options.n_sentences,
             "length": options.reply_length,
