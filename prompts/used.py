@@ -12,7 +12,7 @@ _OF_EVALUATIONS: Mapping[str, str] = {
     "input": SENTENCES,
     "sensitivity": SIMILAR,
     "output_llm": CHOICE,
-    **CONTEXTS,
+    **{str(kind): prompt for kind, prompt in CONTEXTS.items()},
 }
 
 

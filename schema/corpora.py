@@ -10,9 +10,9 @@ OPERATOR = "operator:"
 _SHOWN = 10
 
 
-def bundled_bytes() -> int:
-    """Return the size of the corpus that comes with this package."""
-    return size_of(Path(str(files("schema") / "data" / "corpus.jsonl")))
+def bundled_path() -> Path:
+    """Return the corpus that comes with this package."""
+    return Path(str(files("schema") / "data" / "corpus.jsonl"))
 
 
 def operator_path(name: str, folder: Path | None) -> Path:

@@ -13,14 +13,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
 from schema.contexts import context_number
+from schema.corpora import bundled_path
 from schema.errors import BadCorpus
 
-BUNDLED = Path(str(files("schema") / "data" / "corpus.jsonl"))
+BUNDLED = bundled_path()
 MAX_DOCUMENT_BYTES = 64 * 2**20  # one document is held in memory
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".txt")
 _STRETCH = 100_000  # characters that are tokenized at once

@@ -1,6 +1,5 @@
 """What is known of a converted dictionary before it is submitted: shapes, norms, twins, and health on its subject."""
 
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from schema.health import Health, Inspection, Norms, TensorShape
 from schema.records import DictionarySpec
 from schema.settings import Settings
 from schema.weights import read_header
+from workers.corpus import BUNDLED
 from workers.dictionary import load_dictionary
 from workers.formats.files import Converted
 from workers.formats.writing import WEIGHTS, facts_here
@@ -48,8 +48,7 @@ def inspect(converted: Converted, out: Path, settings: Settings) -> Inspection:
 
 def _health(spec: DictionarySpec, weights: Path | None, settings: Settings) -> Health:
     subject = load_subject(spec.subject, spec.revision, settings)
-    corpus = Path(str(files("schema") / "data" / "corpus.jsonl"))
-    contexts = sample_contexts(corpus, subject, N_CONTEXTS, CONTEXT_LENGTH, seed=0)
+    contexts = sample_contexts(BUNDLED, subject, N_CONTEXTS, CONTEXT_LENGTH, seed=0)
     return examine(load_dictionary(spec, subject, weights), contexts)
 
 

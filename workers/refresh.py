@@ -12,7 +12,7 @@ import structlog
 from psycopg_pool import ConnectionPool
 
 from schema import graph, profiles
-from schema.corpora import OPERATOR, operator_path, size_of
+from schema.corpora import size_of
 from schema.errors import GlossariumError, Unavailable
 from schema.records import RunSpec
 from schema.selection import as_text, parse_selection
@@ -22,7 +22,7 @@ from schema.store import corpora, database, refreshes, runs, schedules
 from schema.store.database import Connection
 from schema.store.refreshes import Due, Stale
 from schema.store.run_features import Brief
-from workers.corpus import BUNDLED, corpus_digest
+from workers.corpus import corpus_digest
 from workers.ingredients import ingredients
 
 _log = structlog.get_logger()
@@ -112,13 +112,8 @@ def _within(features: Sequence[int], most: int | None) -> Sequence[int]:
 
 def _corpus_digest(connection: Connection, due: Due, settings: Settings) -> str:
     """Return the sha256 of the corpus that a schedule's runs read, as it is now."""
-    name = due.spec.run.corpus
-    if name == "bundled":
-        return _file_digest(BUNDLED, size_of(BUNDLED), _changed_at(BUNDLED))
-    if name.startswith(OPERATOR):
-        path = operator_path(name.removeprefix(OPERATOR), settings.corpora_dir)
-        return _file_digest(path, size_of(path), _changed_at(path))
-    return corpora.get(connection, due.tenant_id, uuid.UUID(name)).sha256
+    found = corpora.resolve(connection, due.tenant_id, due.spec.run.corpus, corpora_dir=settings.corpora_dir)
+    return _file_digest(found, size_of(found), _changed_at(found)) if isinstance(found, Path) else found.sha256
 
 
 @lru_cache(maxsize=64)

@@ -1,31 +1,20 @@
 """Where a run's corpus and weights lie."""
 
 from pathlib import Path
-from uuid import UUID
 
 from schema.blobs import open_blobs
-from schema.corpora import OPERATOR, operator_path
-from schema.errors import BadCorpus, NotFound
+from schema.errors import NotFound
 from schema.store import corpora
 from schema.store.run_features import Brief
-from workers.corpus import BUNDLED
 from workers.engine import Context
 
 
 def corpus_path(context: Context, brief: Brief) -> Path:
     """Return the file or folder of a run's corpus. Raises BadCorpus, NotFound."""
-    name = brief.spec.corpus
-    if name == "bundled":
-        return Path(str(BUNDLED))
-    if name.startswith(OPERATOR):
-        return operator_path(name.removeprefix(OPERATOR), context.settings.corpora_dir)
-    try:
-        id_ = UUID(name)
-    except ValueError as exc:
-        raise BadCorpus(f"corpus={name!r}; must be bundled, the id of a corpus, or {OPERATOR}NAME") from exc
+    folder = context.settings.corpora_dir
     with context.transaction() as connection:
-        corpus = corpora.get(connection, brief.tenant_id, id_)
-    return open_blobs(context.settings).path(corpus.sha256)
+        found = corpora.resolve(connection, brief.tenant_id, brief.spec.corpus, corpora_dir=folder)
+    return found if isinstance(found, Path) else open_blobs(context.settings).path(found.sha256)
 
 
 def weights_path(context: Context, brief: Brief) -> Path | None:

@@ -54,16 +54,26 @@ def n_bytes_of(connection: Connection, tenant_id: int, name: str, *, corpora_dir
 
     Raises: BadCorpus if the name is none of these; NotFound if this tenant has no such corpus.
     """
+    found = resolve(connection, tenant_id, name, corpora_dir=corpora_dir)
+    return places.size_of(found) if isinstance(found, Path) else found.n_bytes
+
+
+def resolve(connection: Connection, tenant_id: int, name: str, *, corpora_dir: Path | None) -> Corpus | Path:
+    """Return the corpus that a run names: where it lies, or the row of one that was uploaded.
+
+    Raises: BadCorpus if the name is none of bundled, an uploaded one's id, operator:NAME; NotFound if this tenant has
+    no such corpus.
+    """
     if name == places.BUNDLED:
-        return places.bundled_bytes()
+        return places.bundled_path()
     if name.startswith(places.OPERATOR):
-        return places.size_of(places.operator_path(name.removeprefix(places.OPERATOR), corpora_dir))
+        return places.operator_path(name.removeprefix(places.OPERATOR), corpora_dir)
     try:
         id_ = UUID(name)
     except ValueError as exc:
         forms = "bundled, the id of an uploaded corpus, or operator:NAME"
         raise BadCorpus(f"corpus={name[:80]!r}; must be {forms}") from exc
-    return get(connection, tenant_id, id_).n_bytes
+    return get(connection, tenant_id, id_)
 
 
 def _corpus(row: tuple[Any, ...]) -> Corpus:
