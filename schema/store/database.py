@@ -17,7 +17,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 _IDLE_IN_TRANSACTION = "60s"  # of a process that was stopped in the middle: its locks must not outlive it for long
 _GONE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.IdleInTransactionSessionTimeout)
-_MIGRATION_LOCK = 0x610055  # an advisory lock key of our own; any constant does
+MIGRATION_LOCK = 0x610055  # an advisory lock key of our own; any constant does
 
 
 def connect(url: str, *, statement_timeout_ms: int = 0, autocommit: bool = False) -> Connection:
@@ -95,10 +95,11 @@ def lend_autocommit(pool: ConnectionPool[Connection]) -> Iterator[Connection]:
 def migrate(url: str) -> list[str]:
     """Apply the migrations that are missing, under an advisory lock, and return their names.
 
-    Raises: DatabaseUnavailable if the server does not answer; NewerSchema if a later Glossarium was here.
+    Raises: DatabaseUnavailable if the server does not answer or does not take them; NewerSchema if a later Glossarium
+            was here.
     """
-    with connect(url, autocommit=True) as guard:
-        guard.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
+    with _asked(url), connect(url, autocommit=True) as guard:
+        guard.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
         refuse_newer(guard)
         backend = get_backend(_yoyo_url(url))
         try:
@@ -111,8 +112,11 @@ def migrate(url: str) -> list[str]:
 
 
 def prepare(url: str) -> list[str]:
-    """Do what `migrate` does, and nothing but look where nothing is missing: for every process, when it starts."""
-    with connect(url, autocommit=True) as connection:
+    """Do what `migrate` does, and nothing but look where nothing is missing: for every process, when it starts.
+
+    Raises: as `migrate`.
+    """
+    with _asked(url), connect(url, autocommit=True) as connection:
         refuse_newer(connection)
         missing = pending(connection)
     return migrate(url) if missing else []
@@ -148,6 +152,16 @@ def applied_migrations(connection: Connection) -> set[str]:
     if connection.execute("SELECT to_regclass('_yoyo_migration')").fetchone() == (None,):
         return set()
     return {row[0] for row in connection.execute("SELECT migration_id FROM _yoyo_migration").fetchall()}
+
+
+@contextmanager
+def _asked(url: str) -> Iterator[None]:
+    """Raise DatabaseUnavailable where a server goes away, is read-only or refuses: whoever is there later does it."""
+    try:
+        with translated():
+            yield
+    except psycopg.Error as exc:
+        raise DatabaseUnavailable(f"Postgres at {_where(url)} can't be migrated: {exc}") from exc
 
 
 def _options(statement_timeout_ms: int) -> str:

@@ -4,13 +4,17 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
 
-from schema.errors import NewerSchema
+from schema.errors import DatabaseUnavailable, NewerSchema
+from schema.settings import Settings
 from schema.store import database
-from workers.guard import EXIT_CODE
+from tests.service.conftest import serving
+from workers.guard import EXIT_CODE, prepare_database
 
 WORKER = [
     sys.executable,
@@ -79,6 +83,51 @@ def test_a_later_database_is_refused_by_name_and_not_touched(database_url: str) 
             ask(database_url)
     with database.connect(database_url) as connection:
         assert database.pending(connection) == []
+
+
+def test_a_database_that_is_down_is_no_other_error() -> None:
+    for ask in (database.prepare, database.migrate):
+        with pytest.raises(DatabaseUnavailable, match=r"127\.0\.0\.1:1 does not answer"):
+            ask("postgresql://postgres@127.0.0.1:1/postgres")
+
+
+def test_a_database_that_goes_away_while_it_is_looked_at_is_no_other_error(older_url: str) -> None:
+    waiting = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'advisory'"
+    with psycopg.connect(older_url, autocommit=True) as holder, ThreadPoolExecutor(1) as thread:
+        holder.execute("SELECT pg_advisory_lock(%s)", (database.MIGRATION_LOCK,))
+        asked = thread.submit(database.prepare, older_url)
+        deadline = time.monotonic() + 60
+        while not asked.done() and holder.execute(waiting).rowcount == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with pytest.raises(DatabaseUnavailable, match="Postgres went away"):
+            asked.result(timeout=60)
+
+
+@pytest.fixture
+def read_only_url(older_url: str) -> str:
+    """Return the URL of a database that lacks a migration and takes none, as a standby does."""
+    with psycopg.connect(older_url, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    return older_url
+
+
+def test_an_older_database_that_is_read_only_is_left_for_later(
+    read_only_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DatabaseUnavailable, match="can't be migrated: .* read-only"):
+        database.prepare(read_only_url)
+    settings = Settings(database_url=read_only_url, redis_url=redis_url, data_dir=tmp_path)
+    prepare_database(settings)
+    with serving(settings) as api:
+        assert f"missing: {MISSING}" in str(api.client.ready().migrations.reason)
+
+
+def test_a_read_only_database_that_lacks_nothing_is_fine(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = on")
+    assert database.prepare(database_url) == []
 
 
 def test_a_worker_does_not_start_on_a_later_database(database_url: str, environment: dict[str, str]) -> None:
