@@ -7,7 +7,7 @@ import typer
 
 from schema.budgets import parse_budget
 from schema.errors import InvalidInput
-from schema.presets import preset
+from schema.presets import PRESETS, preset
 from schema.records import Corpus, Run, RunOptions, RunSpec
 from service import findings, progress, render
 from service.client import Client
@@ -47,7 +47,7 @@ def run(
     seed: int = 0,
     priority: Annotated[int, typer.Option(help="Higher ones go first, whatever else waits; -10 to 10.")] = 0,
     weight: Annotated[float, typer.Option(help="Its share of the workers, among runs of one priority.")] = 1.0,
-    preset_name: Annotated[str, typer.Option("--preset", help="default, small or paper")] = "default",
+    preset_name: Annotated[str, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}.")] = "default",
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE, such as judge_trials=1; may be given again.")
     ] = None,
