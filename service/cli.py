@@ -56,7 +56,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Labels for the features of a language model, tested on the model itself.",
 )
-app.add_typer(cli_runs.commands)
+for _room in (cli_runs, cli_inspect, cli_backup):
+    app.add_typer(_room.commands)
+app.add_typer(cli_schedules.commands, name="schedule")
 
 
 @app.command()
@@ -121,9 +123,6 @@ def submit(
                 with progress.transfer(err, converted.weights) as report:
                     dictionary = client.upload_weights(dictionary.id, converted.weights, report)
             _show_dictionary(dictionary, as_json)
-
-
-app.command()(cli_inspect.inspect)
 
 
 @app.command()
@@ -218,10 +217,6 @@ def _show_dictionary(dictionary: Dictionary, as_json: bool) -> None:
         print_json(dictionary)
     else:
         say(render.dictionary_line(dictionary))
-
-
-app.add_typer(cli_schedules.app, name="schedule")
-cli_backup.register(app)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,10 @@ import typer
 from schema.settings import load_settings
 from service.terminal import Data, data_folder, err, say
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to an application."""
-    app.command()(backup)
-    app.command()(restore)
+commands = typer.Typer()
 
 
+@commands.command()
 def backup(
     file: Annotated[Path, typer.Argument(help="The file to write; it holds the stack's secret, so keep it safe.")],
     data: Data = None,
@@ -29,6 +26,7 @@ def backup(
     say(f"{file}: {size:.1f} MiB, {len(made.blobs)} blobs")
 
 
+@commands.command()
 def restore(file: Annotated[Path, typer.Argument(help="What `backup` wrote.")], data: Data = None) -> None:
     """Make the data folder --data, which must be empty or not be there, of a backup."""
     from service.backup import restore as restore_to

@@ -16,7 +16,10 @@ from service.conversion import inspect as inspect_files
 from service.render import printable
 from service.terminal import AsJson, err, out, print_json
 
+commands = typer.Typer()
 
+
+@commands.command()
 def inspect(
     path: Annotated[str, typer.Argument(help=PATH_HELP)],
     subject: Annotated[str, typer.Option(help="The model that the dictionary is of.")] = BUNDLED,

@@ -1,9 +1,7 @@
 """`glossarium schedule …`: have labels kept fresh, and see what each night changed."""
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, TypeVar
-from uuid import UUID
+from typing import Annotated
 
 import typer
 from pydantic import TypeAdapter
@@ -13,9 +11,9 @@ from schema.errors import InvalidInput, NotFound
 from schema.schedules import Change, Policy, Refresh, Schedule, SchedulePatch, ScheduleSpec
 from service import diffs
 from service.client import Client
-from service.terminal import Api, AsJson, Data, RunName, find_run, open_client, out, print_json, say
+from service.terminal import Api, AsJson, Data, RunName, find, find_run, open_client, out, print_json, say
 
-app = typer.Typer(no_args_is_help=True, help="Keep labels fresh: every night a run about what is stale.")
+commands = typer.Typer(no_args_is_help=True, help="Keep labels fresh: every night a run about what is stale.")
 _CHANGES = TypeAdapter[tuple[Change, ...]](tuple[Change, ...])
 
 Name = Annotated[str, typer.Argument(help="A schedule's id, the beginning of it, or its name.")]
@@ -23,7 +21,7 @@ Cron = Annotated[str, typer.Option(help="minute hour day month weekday")]
 Zone = Annotated[str, typer.Option("--time-zone", help="Such as Europe/Paris.")]
 
 
-@app.command()
+@commands.command()
 def add(
     run: RunName,
     name: str = "nightly",
@@ -72,7 +70,7 @@ def add(
         _show(client.create_schedule(spec), as_json)
 
 
-@app.command("list")
+@commands.command("list")
 def list_(data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
     """List schedules, newest first."""
     with open_client(data, api) as client:
@@ -80,7 +78,7 @@ def list_(data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
     print_json(found) if as_json else out.print(diffs.schedules_table(found))
 
 
-@app.command()
+@commands.command()
 def show(
     schedule: Name,
     limit: Annotated[int, typer.Option(min=1, help="Slots to show.")] = 14,
@@ -99,7 +97,7 @@ def show(
     out.print(diffs.refreshes_table(slots, found.spec.time_zone))
 
 
-@app.command()
+@commands.command()
 def diff(
     schedule: Name,
     refresh: Annotated[str | None, typer.Argument(help="Of which slot; the last that had a run by default.")] = None,
@@ -120,19 +118,19 @@ def diff(
     print_json(items) if as_json else out.print(diffs.diff(slot, items, found.spec.time_zone))
 
 
-@app.command()
+@commands.command()
 def pause(schedule: Name, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
     """Let a schedule rest; a run that it has begun goes on."""
     _patch(schedule, SchedulePatch(paused=True), data, api, as_json)
 
 
-@app.command()
+@commands.command()
 def resume(schedule: Name, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
     """Let a schedule go on, from its next slot."""
     _patch(schedule, SchedulePatch(paused=False), data, api, as_json)
 
 
-@app.command()
+@commands.command()
 def remove(schedule: Name, data: Data = None, api: Api = None) -> None:
     """Delete a schedule with its diffs; runs and labels stay."""
     with open_client(data, api) as client:
@@ -146,23 +144,6 @@ def _patch(schedule: str, patch: SchedulePatch, data: Path | None, api: str | No
         _show(client.change_schedule(_find(client, schedule).id, patch), as_json)
 
 
-N = TypeVar("N")
-
-
-def _named(
-    name: str, by_id: Callable[[UUID], N], known: Iterable[N], id_of: Callable[[N], str], what: str, also: str = ""
-) -> N:
-    """Return the thing of an id, or of the beginning of one. Raises NotFound."""
-    try:
-        return by_id(UUID(name))
-    except ValueError:
-        pass
-    for found in known:
-        if len(name) >= 4 and id_of(found).startswith(name.lower()):
-            return found
-    raise NotFound(f"no {what} {name!r}{also}")
-
-
 def _find(client: Client, name: str) -> Schedule:
     known = list(client.schedules())
     called = [schedule for schedule in known if schedule.spec.name == name]
@@ -171,8 +152,7 @@ def _find(client: Client, name: str) -> Schedule:
         raise InvalidInput(f"schedule {name!r} could be {ids}; name one of these")
     if called:
         return called[0]
-    listed = "; `glossarium schedule list` lists them"
-    return _named(name, client.schedule, known, lambda found: str(found.id), "schedule", listed)
+    return find(name, client.schedule, known, f"no schedule {name!r}; `glossarium schedule list` lists them")
 
 
 def _find_refresh(client: Client, schedule: Schedule, name: str | None) -> Refresh:
@@ -182,7 +162,7 @@ def _find_refresh(client: Client, schedule: Schedule, name: str | None) -> Refre
             if refresh.run_id is not None:
                 return refresh
         raise NotFound(f"schedule {schedule.spec.name!r} has had no run yet; `glossarium schedule show` says why")
-    return _named(name, lambda id_: client.refresh(schedule.id, id_), known, lambda found: str(found.id), "refresh")
+    return find(name, lambda id_: client.refresh(schedule.id, id_), known, f"no refresh {name!r}")
 
 
 def _show(schedule: Schedule, as_json: bool) -> None:

@@ -1,9 +1,9 @@
 """What the rooms of the command line share: the screen, options, the client, and how things are named and printed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol, TypeVar
 from uuid import UUID
 
 import typer
@@ -26,6 +26,17 @@ Api = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DictionaryName = Annotated[str, typer.Argument(help="A dictionary's id, the beginning of it, or its name.")]
 RunName = Annotated[str, typer.Argument(help="A run's id, or the beginning of it.")]
+
+
+class Identified(Protocol):
+    """What has an id."""
+
+    @property
+    def id(self) -> UUID:
+        """Tells it from all others."""
+
+
+T = TypeVar("T", bound=Identified)
 
 
 def find_api(data: Path | None, api: str | None) -> str:
@@ -55,26 +66,35 @@ def data_folder(data: Path | None) -> DataFolder:
     return DataFolder(data or load_settings().data_dir)
 
 
-def find_dictionary(client: Client, name: str) -> Dictionary:
-    """Return the dictionary of an id, the beginning of an id or a name; of two of one name, the newer."""
+def find(
+    name: str,
+    by_id: Callable[[UUID], T],
+    known: Iterable[T],
+    missing: str,
+    called: Callable[[T], str | None] = lambda _: None,
+) -> T:
+    """Return the thing of an id, or the first known one that is called so or whose id begins so.
+
+    Raises: NotFound saying what is missing.
+    """
     exact = _uuid(name)
     if exact is not None:
-        return client.dictionary(exact)
-    for dictionary in client.dictionaries():
-        if dictionary.spec.name == name or (len(name) >= 4 and str(dictionary.id).startswith(name.lower())):
-            return dictionary
-    raise NotFound(f"no dictionary {name!r}; `glossarium dictionaries` lists them")
+        return by_id(exact)
+    for thing in known:
+        if called(thing) == name or (len(name) >= 4 and str(thing.id).startswith(name.lower())):
+            return thing
+    raise NotFound(missing)
+
+
+def find_dictionary(client: Client, name: str) -> Dictionary:
+    """Return the dictionary of an id, the beginning of an id or a name; of two of one name, the newer."""
+    missing = f"no dictionary {name!r}; `glossarium dictionaries` lists them"
+    return find(name, client.dictionary, client.dictionaries(), missing, lambda found: found.spec.name)
 
 
 def find_run(client: Client, name: str) -> Run:
     """Return the run of an id or the beginning of one."""
-    exact = _uuid(name)
-    if exact is not None:
-        return client.run(exact)
-    for found in client.runs():
-        if len(name) >= 4 and str(found.id).startswith(name.lower()):
-            return found
-    raise NotFound(f"no run {name!r}; `glossarium runs` lists them")
+    return find(name, client.run, client.runs(), f"no run {name!r}; `glossarium runs` lists them")
 
 
 def print_json(value: Record | Sequence[Record]) -> None:
