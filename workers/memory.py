@@ -19,6 +19,8 @@ from schema.graph import ROWS_PER_BLOCK
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+Size = Literal["tokens", "rows", "traced"]
+"""A field of `Sizes`."""
 
 
 class Sizes(NamedTuple):
@@ -45,7 +47,7 @@ class AtOnce:
         if device.type == "cuda":
             self.sizes = sizes_within(_free_bytes(device), bytes_per_token)
 
-    def fit(self, size: Literal["tokens", "rows", "traced"], least: int, compute: Callable[[], T]) -> T:
+    def fit(self, size: Size, least: int, compute: Callable[[], T]) -> T:
         """Return what `compute` returns, done anew at half the size each time that memory runs out.
 
         least:  the size at which a batch has one row.
@@ -62,7 +64,7 @@ class AtOnce:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _halve(self, size: Literal["tokens", "rows", "traced"], least: int, exc: Exception) -> None:
+    def _halve(self, size: Size, least: int, exc: Exception) -> None:
         """Make a size smaller. Raises OutOfMemory, from exc, if it is the least already."""
         reason = str(exc).partition("\n")[0] or type(exc).__name__
         before, free = getattr(self.sizes, size), f"{_free_bytes(self._device) / 2**20:,.0f} MiB"
