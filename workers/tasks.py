@@ -87,23 +87,27 @@ def start_watch(queue: Queue) -> threading.Thread:
 def _watch(queue: Queue) -> None:
     """Sweep, and carry out work that nobody was rung for, or whose doorbell nobody heard."""
     while True:
+        next_sweep = time.monotonic() + load_settings().sweep_s
         try:
-            while _sweep_and_work(queue):
-                pass
+            sweep_and_work(queue, next_sweep)
         except (GlossariumError, psycopg.Error) as exc:  # whatever it is, the next sweep may go better
             _log.warning("watch failed", queue=queue, error=str(exc))
-        time.sleep(load_settings().sweep_s)
+        time.sleep(max(0.0, next_sweep - time.monotonic()))
 
 
-def _sweep_and_work(queue: Queue) -> bool:
-    """Sweep, then ring for ready work and carry out one job of it here; return whether there was one."""
+def sweep_and_work(queue: Queue, until: float) -> None:
+    """Sweep once; ring for ready work and carry it out here, one job at least, until it is done or it is time.
+
+    until:  by the monotonic clock; a job that is in hand then is finished.
+    """
     with database.lend(connections()) as connection:
         queues = sweeper.sweep(connection)
     ring(_refresh())
     if queue not in queues:
-        return False
+        return
     ring([queue])
-    return _work(queue)
+    while _work(queue) and time.monotonic() < until:
+        pass
 
 
 def _refresh() -> list[Queue]:
