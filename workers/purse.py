@@ -54,8 +54,10 @@ class StoredPurse:
         state = runs.state_of(connection, self._run_id)
         if account is None or state not in GOING_ON:
             return JobStopped(f"the run is {state or 'gone'}")
+        if account.holds(most):
+            return LLMUnavailable("what kept the call from being sent is over by now", retry_after_s=RETRY_AFTER_S)
         why = spending.shortage(account, most)
-        if account.holds(most) or (account.would_hold(most) and self._may_be_answered(account)):
+        if account.would_hold(most) and self._may_be_answered(account):
             message = f"waiting for calls under way to give back what they do not need of the budget: {why}"
             return LLMUnavailable(message, retry_after_s=RETRY_AFTER_S)
         note = runs.used_up(why)

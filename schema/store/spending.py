@@ -132,20 +132,20 @@ def summarise(account: Account) -> Spending:
 
 
 def shortage(account: Account, needs: Cost) -> str:
-    """Return in words what of a budget is gone, and what the next call may cost."""
-    known = summarise(account)
-    capped = known.budget or Budget(tokens=1)
+    """Return in words what of a budget is gone, and what the next call may cost; only what has a cap is named."""
 
-    def said(amount: Amount | Budget) -> str:
-        """Only what has a cap."""
-        return in_words(
-            None if capped.dollars is None else amount.dollars, None if capped.tokens is None else amount.tokens
+    def said(nanodollars: int | None, tokens: int | None) -> str:
+        capped = _amount(
+            None if account.most_nanodollars is None else nanodollars, None if account.most_tokens is None else tokens
         )
+        return in_words(capped.dollars, capped.tokens)
 
-    held = f", {said(known.reserved)} reserved for calls without an answer" if account.n_open else ""
-    next_one = said(_amount(needs.nanodollars, needs.tokens)) or "a price that is not known"
-    spent = said(known.spent)
-    return f"{spent} of {said(capped)} spent{held}, and the next call may cost {next_one}"
+    budget = said(account.most_nanodollars, account.most_tokens)
+    spent = said(account.spent_nanodollars, account.spent_tokens)
+    reserved = said(account.reserved_nanodollars, account.reserved_tokens)
+    held = f", {reserved} reserved for calls without an answer" if account.n_open else ""
+    next_one = said(needs.nanodollars, needs.tokens) or "a price that is not known"
+    return f"{spent} of {budget} spent{held}, and the next call may cost {next_one}"
 
 
 def _left(account: Account) -> Amount:
