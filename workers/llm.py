@@ -70,7 +70,6 @@ def complete(
     temperature: float = 0.0,
     frequency_penalty: float = 0.0,
     seed: int = 0,
-    sample_index: int = 0,
     purpose: str = "",
     feature: int | None = None,
     cache: CompletionCache | None = None,
@@ -81,7 +80,7 @@ def complete(
     """Return the answer to a chat, or the status and reason why there is none (`refused`, `unparsed`, `failed`).
 
     frequency_penalty:  against loops of small models; not sent where it is 0.
-    sample_index:  tells repeated calls apart; it moves the seed and the cache key.
+    seed:          tells repeated calls apart, also in the cache.
     purpose:       a word for the log and the ledger; so is `feature`.
     purse:         pays for every HTTP request; an answer from the cache costs it nothing.
     on_attempt:    called before every HTTP request, and while one waits for its turn; what it raises ends the call.
@@ -90,10 +89,10 @@ def complete(
     parameters = {
         "max_tokens": max_tokens,
         "temperature": temperature,
-        "seed": (seed + sample_index) % _MAX_SEED,
+        "seed": seed % _MAX_SEED,
         **({"frequency_penalty": frequency_penalty} if frequency_penalty else {}),
     }
-    asked = _Asked(profile, tuple(messages), answer, parameters, sample_index)
+    asked = _Asked(profile, tuple(messages), answer, parameters)
     books = _Books(asked, purpose, feature, ledger)
     kept = cache.get(asked.digest) if cache is not None else None
     if kept is not None:
@@ -126,7 +125,6 @@ class _Asked(Generic[AnyReply]):
     messages: tuple[Message, ...]
     answer: type[AnyReply]
     parameters: dict[str, float | int]
-    sample_index: int
 
     @property
     def digest(self) -> str:
@@ -136,7 +134,7 @@ class _Asked(Generic[AnyReply]):
                 "messages": self.messages,
                 "parameters": self.parameters,
                 "schema": self.answer.json_schema(),
-                "sample_index": self.sample_index,
+                "sample_index": 0,  # as in the keys of replies that were stored while there was one
             }
         )
 

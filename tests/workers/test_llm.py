@@ -50,7 +50,7 @@ def test_a_valid_reply_is_ok_with_its_usage(server: LLMServer) -> None:
 
 
 def test_the_request_carries_the_schema_the_limits_and_the_seed(server: LLMServer) -> None:
-    judge(server, temperature=0.7, seed=11, sample_index=2, frequency_penalty=0.3)
+    judge(server, temperature=0.7, seed=13, frequency_penalty=0.3)
     body = server.requests[0].body
     assert body["response_format"]["json_schema"]["schema"] == JudgeReply.json_schema()
     assert (body["max_tokens"], body["temperature"], body["seed"], body["model"]) == (60, 0.7, 13, "rules")
@@ -294,12 +294,11 @@ def test_whatever_decides_the_answer_is_in_the_key(server: LLMServer) -> None:
     kept = Kept()
     other = ask_for_choice([["a"], ["b"], ["c"]], "d", b"secret")
     judge(server, cache=kept)
-    judge(server, cache=kept, seed=-1, sample_index=1)
     for change in ({"seed": 1}, {"temperature": 0.5}, {"max_tokens": 61}, {"frequency_penalty": 1}):
         judge(server, cache=kept, **change)
     complete(profile_of(server), other.messages, JudgeReply, max_tokens=60, cache=kept)
     complete(profile_of(server, model="other"), ASK.messages, JudgeReply, max_tokens=60, cache=kept)
-    assert len(kept) == len(server.requests) == 8
+    assert len(kept) == len(server.requests) == 7
 
 
 def test_the_key_and_the_purpose_of_a_call_are_not_in_the_cache_key(server: LLMServer) -> None:
