@@ -9,7 +9,7 @@ Example = dict[str, Any]
 _DICTIONARY_ID = "0b6f5a58-3d5c-4b0b-9a37-0d4f2f6f3c11"
 _RUN_ID = "7c1d9be4-52d8-4d0c-8d07-5a1d3f8a9e20"
 _CORPUS_ID = "e0c7f1aa-8a43-4c5e-b1de-6a2f4b7c9d55"
-_RECIPE = "3b1f0a6d5c2e4978b6a1d0c3f2e5948776655443322110ffeeddccbbaa998877"
+RECIPE = "3b1f0a6d5c2e4978b6a1d0c3f2e5948776655443322110ffeeddccbbaa998877"
 _AT = "2026-02-03T10:15:00Z"
 _LATER = "2026-02-03T10:17:42Z"
 
@@ -165,7 +165,7 @@ INPUT_SCORE: Example = {
     "lift_low": 0.27,
     "lift_high": 0.52,
     "success": True,
-    "recipe": _RECIPE,
+    "recipe": RECIPE,
 }
 OUTPUT_SCORE: Example = {
     **INPUT_SCORE,
@@ -189,20 +189,6 @@ LABEL: Example = {
     "best_output": "Text about boats and bridges.",
     "run_id": _RUN_ID,
     "created_at": _LATER,
-}
-FEATURE_SUMMARY: Example = {
-    "index": 412,
-    "status": "ok",
-    "label": LABEL["text"],
-    "method": "combined",
-    "density": 0.0098,
-    "max_activation": 6.31,
-    "input_success": True,
-    "input_value": 0.92,
-    "input_lift": 0.41,
-    "output_success": True,
-    "output_value": 0.7,
-    "output_lift": 0.37,
 }
 RUN_REPORT: Example = {
     "run_id": _RUN_ID,
@@ -282,108 +268,13 @@ RUN_REPORT: Example = {
     "usage": RUN["usage"],
     "created_at": _LATER,
 }
-_TOKENS: Example = {"ids": [5022, 8790], "tokens": [" river", " boat"], "values": [4.2, 3.9]}
-_WINDOW: Example = {
-    "document": 17,
-    "position": 41,
-    "peak": 3,
-    "tokens": ["They", " crossed", " the", " Dan", "ube"],
-    "activations": [0.0, 0.1, 0.4, 6.31, 2.2],
-}
-_HALF: Example = {"top": [_WINDOW], "uniform": [_WINDOW], "weighted": [], "silent": [], "hard_negatives": []}
-_CURVE: list[Example] = [{"r": 0.02, "alpha": 1.1, "kl_nats": 0.001}, {"r": 0.4, "alpha": 22.0, "kl_nats": 0.5}]
-_STEERED: list[Example] = [
-    {"target_kl_nats": 0.5, "prompt": "I think that", "text": " the river is best seen from the bridge"}
-]
-_PROVENANCE: Example = {
-    "kind": "exemplars",
-    "version": 1,
-    "glossarium": "0.1.0",
-    "subject": "bundled:smollm2-135m-instruct",
-    "revision": "b179c9523d0e6a0f",
-    "dtype": "bfloat16",
-    "device": "cpu",
-    "threads": 2,
-    "torch": "2.13.0",
-    "transformers": "5.23.0",
-    "path": "truncated",
-    "tokens_per_forward": 1152,
-    "rows_per_batch": 160,
-    "dictionary": DICTIONARY["digest"],
-    "corpus": CORPUS["sha256"],
-    "seed": 0,
-    "parameters": {"k": 20, "context_length": 128},
-    "seconds": 41.2,
-    "n_tokens": 150_000,
-}
-FEATURE: Example = {
-    "summary": FEATURE_SUMMARY,
-    "label": LABEL,
-    "exemplars": {
-        "n_tokens": 31_204,
-        "n_firing": 306,
-        "threshold": 1.7,
-        "sum": 812.5,
-        "max": 6.31,
-        "histogram_edges": [1.7, 2.0, 2.4],
-        "histogram": [204, 102],
-        "describe": _HALF,
-        "score": _HALF,
-    },
-    "vocabulary": {
-        "promoted": _TOKENS,
-        "suppressed": _TOKENS,
-        "neighbours": [88, 1201],
-        "cosines": [0.41, 0.38],
-        "centred": True,
-    },
-    "token_change": {
-        "amplified_raised": _TOKENS,
-        "amplified_lowered": _TOKENS,
-        "suppressed_raised": _TOKENS,
-        "suppressed_lowered": _TOKENS,
-        "strength_amplified": 22.0,
-        "strength_suppressed": -25.5,
-        "n_contexts": 32,
-        "n_positions": 1024,
-        "method": "exact",
-    },
-    "calibration": {
-        "residual_norm": 55.2,
-        "amplified": _CURVE,
-        "suppressed": _CURVE,
-        "targets": [{"target_kl_nats": 0.5, "alpha": 22.0, "r": 0.4, "achieved_kl_nats": 0.51, "reached": True}],
-    },
-    "steered_texts": {"describe": _STEERED, "score": _STEERED},
-    "descriptions": [
-        {
-            "id": 9001,
-            "feature": 412,
-            "method": "combined",
-            "status": "ok",
-            "text": LABEL["text"],
-            "trigger": "names of rivers",
-            "effect": "text about boats and bridges",
-            "prompt_id": "describe/feature.v1",
-            "model": "smollm2-135m-instruct",
-            "parameters": {"temperature": 0.0},
-            "prompt_tokens": 611,
-            "cached_tokens": 380,
-            "completion_tokens": 42,
-            "recipe": _RECIPE,
-            "created_at": _LATER,
-        }
-    ],
-    "scores": [INPUT_SCORE, OUTPUT_SCORE],
-    "provenance": {"exemplars": {"recipe": _RECIPE, "document": _PROVENANCE}},
-}
-PROMPT_FILE: Example = {"id": "describe/feature.v1", "sha256": _RECIPE, "n_shared_characters": 1264}
+PROMPT_FILE: Example = {"id": "describe/feature.v1", "sha256": RECIPE, "n_shared_characters": 1264}
 FEATURE_PROMPT: Example = {
     "method": "combined",
     "status": "ok",
     "reason": None,
     "prompt_id": "describe/feature.v1",
-    "prompt_sha256": _RECIPE,
+    "prompt_sha256": RECIPE,
     "messages": [{"role": "user", "content": 'Where it fires, with strength:\n<data …>\n[10, "by the <<river>> we"]'}],
     "n_tokens": 611,
 }

@@ -11,7 +11,7 @@ from schema.store import descriptions, dictionaries, evidence, features, labels,
 from schema.store.database import Connection
 from schema.store.features import Position
 from schema.wire import FeatureFilter, FeaturePage, FeatureQuery
-from service import examples
+from service import examples, feature_examples
 from service.cursors import Pager
 from service.deps import Held, Index, Tenant, check_index
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/dictionaries/{dictionary_id}/features", tags=["fe
 _POSITION = TypeAdapter(Position)
 
 
-@router.get("", responses=examples.ok(examples.page(examples.FEATURE_SUMMARY)))
+@router.get("", responses=examples.ok(examples.page(feature_examples.FEATURE_SUMMARY)))
 def list_features(
     dictionary_id: UUID, query: Annotated[FeatureQuery, Query()], held: Held, tenant_id: Tenant
 ) -> FeaturePage:
@@ -34,7 +34,7 @@ def list_features(
     return held.database.run(work)
 
 
-@router.get("/{index}", responses=examples.ok(examples.FEATURE))
+@router.get("/{index}", responses=examples.ok(feature_examples.FEATURE))
 def get_feature(dictionary_id: UUID, index: Index, held: Held, tenant_id: Tenant) -> Feature:
     """Look at a feature: its label, all evidence, descriptions and scores, and what they were made from."""
 

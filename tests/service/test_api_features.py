@@ -23,10 +23,10 @@ from schema.records import (
     VocabularyProjection,
 )
 from schema.store import database, descriptions, evidence, features, labels, scores
-from service import examples
+from service import examples, feature_examples
 from tests.service.conftest import D_MLP, Api
 
-WHOLE = Feature.model_validate(examples.FEATURE)
+WHOLE = Feature.model_validate(feature_examples.FEATURE)
 
 
 @pytest.fixture

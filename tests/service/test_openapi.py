@@ -9,7 +9,7 @@ from schema import wire
 from schema.records import Corpus, Dictionary, DictionarySpec, Feature, FeatureSummary, Label, Run, RunSpec
 from schema.reports import RunReport
 from schema.schedules import DiffPage, Refresh, Schedule, SchedulePatch, ScheduleSpec
-from service import docs, examples, schedule_examples
+from service import docs, examples, feature_examples, schedule_examples
 from service.app import create_app
 from tests.service.conftest import Api
 
@@ -40,8 +40,8 @@ OPERATIONS = [
         (Refresh, schedule_examples.REFRESH),
         (DiffPage, schedule_examples.DIFF),
         (Label, examples.LABEL),
-        (FeatureSummary, examples.FEATURE_SUMMARY),
-        (Feature, examples.FEATURE),
+        (FeatureSummary, feature_examples.FEATURE_SUMMARY),
+        (Feature, feature_examples.FEATURE),
         (wire.PromptFile, examples.PROMPT_FILE),
         (wire.RunEstimate, examples.ESTIMATE),
         (wire.FeaturePrompt, examples.FEATURE_PROMPT),
