@@ -19,6 +19,7 @@ from schema.selection import draw
 from schema.store import artifacts
 from schema.store.run_features import Brief
 from workers import recipes
+from workers.batches import Batch
 from workers.engine import Context
 from workers.ingest import sample_contexts
 from workers.methods.calibration import calibrate
@@ -27,7 +28,7 @@ from workers.methods.sequential import representative_first, sequential_token_ch
 from workers.methods.token_change import check_steering, token_change
 from workers.opened import Opened
 from workers.sources import corpus_path
-from workers.subject import Batch, Subject
+from workers.subject import Subject
 
 N_CHANGED_TOKENS = 10
 N_COMPARED = 16  # features whose linear change is compared with the exact one: 640 entries of lists

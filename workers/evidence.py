@@ -22,6 +22,7 @@ from schema.store.database import Connection
 from schema.store.run_features import Brief, RunFeature
 from schema.subjects import Site
 from workers import recipes
+from workers.batches import Batch
 from workers.changing import Scene, prepare_linear
 from workers.corpus import Context as TextContext
 from workers.corpus import Document, Shard, contexts, open_corpus
@@ -38,7 +39,7 @@ from workers.methods.windows import ContextBatch
 from workers.opened import Opened, open_dictionary
 from workers.shapes import in_fixed_shapes, shape_for
 from workers.sources import corpus_path
-from workers.subject import Batch, Subject
+from workers.subject import Subject
 
 _FORWARDS_AT_ONCE = 4  # between updates of the exemplars: larger updates cost less a token, and more memory
 _RECORDS_AT_ONCE = 128  # the contexts that they are the first to refer to are packed in some 20 s at most

@@ -6,9 +6,8 @@ the length of one call; a Subject is not thread-safe. It does not know dictionar
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import structlog
 import torch
@@ -19,6 +18,7 @@ from schema.errors import ShapeMismatch, UnknownSite, UnknownSubject
 from schema.recipes import digest
 from schema.subjects import Site, SubjectFacts, width
 from workers.architecture import Anatomy
+from workers.batches import Batch, Cache, Decoded
 from workers.hooks import Edit as Edit
 from workers.hooks import Reading as Reading
 from workers.hooks import Shift, reading, skipping, writing
@@ -32,40 +32,6 @@ log = structlog.get_logger(__name__)
 RESUME_TOLERANCE = 1e-4
 # The same between the whole forward and the model's own logits, where 4 roundings are no more.
 LOGIT_TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Token rows, padded on the right.
-
-    ids:       (B, T) int64; padding holds the sink's id.
-    attention: (B, T) bool; False on padding.
-    counted:   (B, T) bool; also False for position 0 and every special token.
-    """
-
-    ids: Tensor
-    attention: Tensor
-    counted: Tensor
-
-    @property
-    def n_rows(self) -> int:
-        """Return B."""
-        return self.ids.shape[0]
-
-
-@dataclass(frozen=True)
-class Cache:
-    """Keys and values of a batch so far. `step` extends it in place: the old one may not be used again."""
-
-    past: Any
-    length: int
-
-
-class Decoded(NamedTuple):
-    """Next-token logits (B, n_vocab) float32, and the cache with which to go on."""
-
-    logits: Tensor
-    cache: Cache
 
 
 class _Stop(Exception):

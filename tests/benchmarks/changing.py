@@ -10,11 +10,11 @@ from schema.records import TokenChange
 from tests.benchmarks.acting import N, added, directions
 from tests.benchmarks.measure import Row, faster, race, timed
 from tests.benchmarks.setting import SITE, beginnings, opened
+from workers.batches import Batch
 from workers.methods.interventions import mean_norm
 from workers.methods.jacobian import Linear, agreement, first_positions, jacobian_rows, linear_token_change
 from workers.methods.sequential import representative_first, sequential_token_change
 from workers.methods.token_change import Steering, token_change
-from workers.subject import Batch
 
 _K = 10
 _N_COMPARED = 16

@@ -18,6 +18,7 @@ from schema.records import DictionarySpec, Encoder
 from schema.settings import load_settings
 from schema.subjects import BUNDLED, Site
 from tests.dev_data import dev_data, real_corpus, real_dictionary
+from workers.batches import Batch
 from workers.corpus import BUNDLED as CORPUS
 from workers.corpus import Context, Document, contexts, open_corpus
 from workers.dictionary import LoadedDictionary, load_dictionary
@@ -25,7 +26,6 @@ from workers.loading import load_subject
 from workers.methods.interventions import tokens_per_forward
 from workers.opened import Opened
 from workers.shapes import Shape, in_fixed_shapes, shape_for
-from workers.subject import Batch
 
 N_ACTIVE, LENGTH = 32, 128
 SITE = Site("resid_post", 14)

@@ -23,8 +23,9 @@ from tests.tiny import (
     word_ids,
 )
 from workers import dictionary as dictionaries
+from workers.batches import Batch
 from workers.dictionary import LoadedDictionary, firing_thresholds, load_dictionary
-from workers.subject import Batch, Subject
+from workers.subject import Subject
 
 N_FEATURES = 24
 ENCODERS = {

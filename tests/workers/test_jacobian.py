@@ -8,9 +8,10 @@ from schema.errors import InvalidInput, ShapeMismatch
 from schema.records import TokenChange, TokenList
 from schema.subjects import Site
 from tests import tiny
+from workers.batches import Batch
 from workers.methods.jacobian import Linear, agreement, first_positions, jacobian_rows, linear_token_change
 from workers.methods.token_change import check_steering, token_change
-from workers.subject import Batch, Edit, Subject
+from workers.subject import Edit, Subject
 
 SITE, K = Site("resid_post", 1), 5
 STEP = 0.03  # of the central differences: the residuals have norm 1 and more, and float32 has seven digits

@@ -16,10 +16,11 @@ from schema.subjects import Site
 from tests.llm_server import LLMServer
 from tests.tiny import D_MODEL, build_subject, make_subject, planted_dictionary, planted_directions, planted_features
 from tests.workers.house import SMALL, open_house
+from workers.batches import Batch
 from workers.loading import load_subject
 from workers.methods.calibration import calibrate
 from workers.methods.interventions import run_clean, run_steered
-from workers.subject import Batch, Edit, Subject
+from workers.subject import Edit, Subject
 
 # A block and a module inside it, as they are called in each architecture.
 PATHS = {

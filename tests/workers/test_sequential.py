@@ -10,10 +10,11 @@ from schema.errors import InvalidInput
 from schema.records import TokenChange, TokenList
 from schema.subjects import Site
 from tests import tiny
+from workers.batches import Batch
 from workers.methods import sequential
 from workers.methods.sequential import LEAST_SHARE, N_CALM, N_CONTEXTS, representative_first, sequential_token_change
 from workers.methods.token_change import token_change
-from workers.subject import Batch, Subject
+from workers.subject import Subject
 
 SITE, K = Site("resid_post", 1), 5
 N_DIRECTIONS, N_ROWS = 6, 24

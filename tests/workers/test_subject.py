@@ -14,7 +14,8 @@ from schema.subjects import ARCHITECTURES as ARCHITECTURES_WITH_NAMES
 from schema.subjects import SITE_KINDS, Site
 from tests.tiny import D_MODEL, N_LAYERS, build_subject
 from workers.architecture import LAYOUTS
-from workers.subject import Batch, Edit, Subject
+from workers.batches import Batch
+from workers.subject import Edit, Subject
 
 LAYER = 1
 ARCHITECTURES: dict[str, dict[str, Any]] = {

@@ -11,9 +11,10 @@ from schema.errors import InvalidInput, NotFinite, ShapeMismatch, UnknownSite
 from schema.records import TokenChange, TokenList
 from schema.subjects import Site
 from tests import tiny
+from workers.batches import Batch
 from workers.memory import Sizes
 from workers.methods.token_change import token_change
-from workers.subject import Batch, Edit, Subject
+from workers.subject import Edit, Subject
 
 K = 5
 

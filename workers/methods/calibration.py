@@ -16,9 +16,10 @@ from torch.nn import functional
 from schema.errors import InvalidInput
 from schema.records import Calibration, CurvePoint, TargetReached
 from schema.subjects import Site
+from workers.batches import Batch
 from workers.methods.interventions import CleanRun, check_directions, mean_norm, run_clean, run_steered
 from workers.methods.prompts_neutral import CALIBRATION, NeutralPrompt
-from workers.subject import Batch, Subject
+from workers.subject import Subject
 
 N_TOKENS = 8
 """Counted tokens of every prompt, behind the sink."""

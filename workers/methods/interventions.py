@@ -14,7 +14,8 @@ from torch import Tensor
 
 from schema.errors import NotFinite, ShapeMismatch
 from schema.subjects import Site
-from workers.subject import Batch, Edit, Subject
+from workers.batches import Batch
+from workers.subject import Edit, Subject
 
 _INTO_THE_RESIDUAL = frozenset({"mlp_out", "mlp_hidden"})
 _AFTER_ATTENTION = frozenset({"attn_out", "attn_heads"})

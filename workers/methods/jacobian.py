@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from schema.errors import ShapeMismatch
 from schema.records import Agreement, TokenChange, TokenList
 from schema.subjects import Site
+from workers.batches import Batch
 from workers.methods.interventions import add_everywhere, run_clean, split_rows, tile
 from workers.methods.token_change import (
     Lists,
@@ -30,7 +31,7 @@ from workers.methods.token_change import (
     record,
 )
 from workers.methods.vocabulary import products
-from workers.subject import Batch, Subject
+from workers.subject import Subject
 
 N_POSITIONS = 256
 """Counted positions that J is at least a mean over, where the contexts have so many."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from schema.records import TokenChange
 from schema.subjects import Site
+from workers.batches import Batch
 from workers.methods.interventions import CleanRun, in_forwards, run_clean, split_rows
 from workers.methods.token_change import (
     Lists,
@@ -24,7 +25,7 @@ from workers.methods.token_change import (
     record,
     total_differences,
 )
-from workers.subject import Batch, Subject
+from workers.subject import Subject
 
 N_CONTEXTS = 4
 """Of a part. Eight runs then share a forward on a CPU, and few places are idle when most features are finished."""

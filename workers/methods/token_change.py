@@ -15,9 +15,10 @@ from torch.nn import functional
 from schema.errors import InvalidInput, ShapeMismatch
 from schema.records import Agreement, TokenChange, TokenChangeMethod, TokenList
 from schema.subjects import Site
+from workers.batches import Batch
 from workers.methods.interventions import CleanRun, check_directions, run_clean, run_steered, split_rows
 from workers.methods.vocabulary import Ranked, largest, smallest
-from workers.subject import Batch, Subject
+from workers.subject import Subject
 
 # How much of (positions, n_vocab) under a soft-cap, of (changes, n_vocab), and of the unembedding is held at once.
 _POSITIONS_AT_ONCE = 64
