@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from schema.subjects import Site
+from tests.dictionary_files import saelens_config, save_saelens
 from tests.tiny import D_MODEL, tiny_corpus
 from workers.subject import Subject
 
@@ -38,17 +39,8 @@ def save_planted(folder: Path, subject: Subject) -> Path:
     w_enc = _answering(values - b_dec, (ids[:, None] == torch.tensor(common)).float())
     tensors = {"W_enc": w_enc, "b_enc": torch.zeros(D_MODEL), "W_dec": w_dec, "b_dec": b_dec}
     tensors["threshold"] = torch.full((D_MODEL,), THRESHOLD)
-    config = {"architecture": "jumprelu", "d_in": D_MODEL, "d_sae": D_MODEL, "apply_b_dec_to_input": True}
-    config |= {"normalize_activations": "none", "metadata": {"sae_lens_version": "6.54.0", "hook_name": HOOK}}
-    return save(folder, config, tensors)
-
-
-def save(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> Path:
-    """Save a folder of SAELens, and return it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "cfg.json").write_text(json.dumps(config))
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "sae_weights.safetensors")
-    return folder
+    said = {"apply_b_dec_to_input": True, "normalize_activations": "none"}
+    return save_saelens(folder, saelens_config(D_MODEL, D_MODEL, HOOK, "jumprelu", **said), tensors)
 
 
 def mistaken(source: Path, folder: Path, mistake: str, **said: Any) -> Path:
@@ -75,7 +67,7 @@ def mistaken(source: Path, folder: Path, mistake: str, **said: Any) -> Path:
             tensors["threshold"] = tensors["threshold"] * said["factor"]
         case _:
             raise ValueError(mistake)
-    return save(folder, config, tensors)
+    return save_saelens(folder, config, tensors)
 
 
 def _answering(values: Tensor, targets: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ The files are made by the packages themselves, with random weights; theirs is wh
 import json
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from schema.records import DictionarySpec
-from schema.settings import Settings
+from tests.dictionary_files import converted
 from tests.tiny import D_MODEL, build_subject, make_subject
-from workers.dictionary import LoadedDictionary, load_dictionary
-from workers.formats.files import Wanted
-from workers.formats.readers import convert
-from workers.formats.writing import write_converted
+from workers.dictionary import LoadedDictionary
 from workers.subject import Subject
 
 with warnings.catch_warnings():
@@ -34,7 +31,6 @@ with warnings.catch_warnings():
 
 TOLERANCE = 1e-5  # of the largest value
 N_FEATURES, K, N_TOKENS = 160, 7, 64
-SETTINGS = Settings()
 HOOK = "blocks.2.hook_resid_post"
 
 
@@ -55,13 +51,7 @@ def subject() -> Subject:
 def ours(folder: Path, subject: Subject, tmp_path: Path) -> Callable[..., LoadedDictionary]:
     """Return what makes a dictionary of ours of files."""
 
-    def load(path: Path, **wanted: Any) -> LoadedDictionary:
-        out = tmp_path / "canonical"
-        write_converted(convert(str(path), Wanted(str(folder), **wanted), SETTINGS), out, SETTINGS)
-        spec = DictionarySpec.model_validate_json((out / "spec.json").read_text())
-        return load_dictionary(spec, subject, out / "weights.safetensors")
-
-    return load
+    return partial(converted, subject_folder=folder, subject=subject, out=tmp_path / "canonical")
 
 
 def values(seed: int = 0, n: int = N_TOKENS) -> Tensor:

@@ -1,6 +1,5 @@
 """Formats: what is written equals what the project that wrote the files would compute, and the rest is refused."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +15,8 @@ from schema.errors import BadWeights, InvalidInput, NotFinite, ShapeMismatch, Un
 from schema.records import DictionarySpec
 from schema.settings import Settings
 from tests.dev_data import VARIABLE, dev_data, real_dictionary
+from tests.dictionary_files import converted, saelens_config, save_saelens
 from tests.tiny import D_MODEL, build_subject, make_subject
-from workers.dictionary import LoadedDictionary, load_dictionary
 from workers.formats.__main__ import main
 from workers.formats.files import Wanted
 from workers.formats.readers import convert
@@ -44,19 +43,10 @@ def subject() -> Subject:
 
 def config_6(architecture: str = "standard", **changed: Any) -> dict[str, Any]:
     """Return a cfg.json of SAELens 6."""
-    metadata = {"sae_lens_version": "6.18.0", "model_name": "org/model", "hook_name": "blocks.2.hook_resid_post"}
-    metadata |= {"hook_head_index": None, "prepend_bos": True} | changed.pop("metadata", {})
-    return {
-        "architecture": architecture,
-        "d_in": D_MODEL,
-        "d_sae": D_SAE,
-        "dtype": "float32",
-        "device": "cpu",
-        "apply_b_dec_to_input": True,
-        "normalize_activations": "none",
-        "reshape_activations": "none",
-        "metadata": metadata,
-    } | changed
+    metadata = {"model_name": "org/model", "hook_head_index": None, "prepend_bos": True} | changed.pop("metadata", {})
+    said = {"dtype": "float32", "device": "cpu", "apply_b_dec_to_input": True, "normalize_activations": "none"}
+    said |= {"reshape_activations": "none", "metadata": metadata}
+    return saelens_config(D_MODEL, D_SAE, "blocks.2.hook_resid_post", architecture, **said) | changed
 
 
 def config_5(**changed: Any) -> dict[str, Any]:
@@ -82,28 +72,13 @@ def weights(*more: str) -> dict[str, Tensor]:
     return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
-def save(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> Path:
-    """Write a SAELens folder."""
-    path.mkdir(exist_ok=True)
-    (path / "cfg.json").write_text(json.dumps(config))
-    save_file(tensors, path / "sae_weights.safetensors")
-    return path
-
-
-def reload(path: Path, folder: Path, subject: Subject, out: Path, **wanted: Any) -> LoadedDictionary:
-    """Return what was converted, written and loaded again."""
-    write_converted(convert(str(path), Wanted(str(folder), **wanted), SETTINGS), out, SETTINGS)
-    spec = DictionarySpec.model_validate_json((out / "spec.json").read_text())
-    return load_dictionary(spec, subject, out / "weights.safetensors")
-
-
 @pytest.mark.parametrize("flat", [False, True])
 def test_a_standard_sae_encodes_and_decodes_as_in_saelens(
     flat: bool, folder: Path, subject: Subject, tmp_path: Path
 ) -> None:
     t = weights()
-    path = save(tmp_path / "sae", config_5() if flat else config_6(), t)
-    dictionary = reload(path, folder, subject, tmp_path / "out")
+    path = save_saelens(tmp_path / "sae", config_5() if flat else config_6(), t)
+    dictionary = converted(path, folder, subject, tmp_path / "out")
     x = torch.randn(5, D_MODEL)
     activations = torch.relu((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"])
     torch.testing.assert_close(dictionary.encode(x), activations)
@@ -123,7 +98,7 @@ def test_a_topk_sae_encodes_as_in_saelens(
     config: dict[str, Any], folder: Path, subject: Subject, tmp_path: Path
 ) -> None:
     t = weights()
-    dictionary = reload(save(tmp_path / "sae", config, t), folder, subject, tmp_path / "out")
+    dictionary = converted(save_saelens(tmp_path / "sae", config, t), folder, subject, tmp_path / "out")
     x = torch.randn(5, D_MODEL)
     pre = x @ t["W_enc"] + t["b_enc"]
     rescaled = config.get("rescale_acts_by_decoder_norm", False)
@@ -138,7 +113,7 @@ def test_a_topk_sae_encodes_as_in_saelens(
 
 def test_a_jumprelu_sae_encodes_as_in_saelens(folder: Path, subject: Subject, tmp_path: Path) -> None:
     t = weights("threshold")
-    dictionary = reload(save(tmp_path / "sae", config_6("jumprelu"), t), folder, subject, tmp_path / "out")
+    dictionary = converted(save_saelens(tmp_path / "sae", config_6("jumprelu"), t), folder, subject, tmp_path / "out")
     x = torch.randn(5, D_MODEL)
     pre = (x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]
     torch.testing.assert_close(dictionary.encode(x), torch.relu(pre) * (pre > t["threshold"]))
@@ -149,10 +124,10 @@ def test_an_expected_average_sae_scales_by_the_given_coefficient(
 ) -> None:
     """SAELens folds c into the weights: W_enc·c, W_dec/c, b_dec/c."""
     t = weights()
-    path = save(tmp_path / "sae", config_6(normalize_activations="expected_average_only_in"), t)
+    path = save_saelens(tmp_path / "sae", config_6(normalize_activations="expected_average_only_in"), t)
     with pytest.raises(InvalidInput, match="--norm-coefficient"):
         convert(str(path), Wanted(str(folder)), SETTINGS)
-    dictionary = reload(path, folder, subject, tmp_path / "out", norm_coefficient=0.25)
+    dictionary = converted(path, folder, subject, tmp_path / "out", norm_coefficient=0.25)
     x = torch.randn(5, D_MODEL)
     activations = torch.relu((x - t["b_dec"] / 0.25) @ (t["W_enc"] * 0.25) + t["b_enc"])
     torch.testing.assert_close(dictionary.encode(x), activations, rtol=1e-4, atol=1e-5)
@@ -162,14 +137,16 @@ def test_an_expected_average_sae_scales_by_the_given_coefficient(
 
 def test_a_finetuned_scaling_factor_goes_into_the_decoder(folder: Path, subject: Subject, tmp_path: Path) -> None:
     t = weights("scaling_factor")
-    dictionary = reload(save(tmp_path / "sae", config_5(), t), folder, subject, tmp_path / "out")
+    dictionary = converted(save_saelens(tmp_path / "sae", config_5(), t), folder, subject, tmp_path / "out")
     torch.testing.assert_close(dictionary.decoder(), t["W_dec"] * t["scaling_factor"][:, None])
 
 
 def test_half_precision_is_kept_and_double_is_not(folder: Path, subject: Subject, tmp_path: Path) -> None:
     for dtype, kept in ((torch.bfloat16, torch.bfloat16), (torch.float64, torch.float32)):
-        path = save(tmp_path / "sae", config_6(), {name: tensor.to(dtype) for name, tensor in weights().items()})
-        reload(path, folder, subject, tmp_path / "out")
+        path = save_saelens(
+            tmp_path / "sae", config_6(), {name: tensor.to(dtype) for name, tensor in weights().items()}
+        )
+        converted(path, folder, subject, tmp_path / "out")
         assert {t.dtype for t in load_file(tmp_path / "out" / "weights.safetensors").values()} == {kept}
 
 
@@ -191,10 +168,10 @@ def test_hooks_have_sites(hook: str, site: str) -> None:
 
 
 def test_an_unknown_hook_is_refused_but_a_site_can_be_given(folder: Path, subject: Subject, tmp_path: Path) -> None:
-    path = save(tmp_path / "sae", config_6(metadata={"hook_name": "hook_embed"}), weights())
+    path = save_saelens(tmp_path / "sae", config_6(metadata={"hook_name": "hook_embed"}), weights())
     with pytest.raises(UnknownSite, match="hook_name='hook_embed'"):
         convert(str(path), Wanted(str(folder)), SETTINGS)
-    given = reload(path, folder, subject, tmp_path / "out", site="resid_pre", layer=0, name="mine")
+    given = converted(path, folder, subject, tmp_path / "out", site="resid_pre", layer=0, name="mine")
     assert (given.spec.read_site, given.spec.name) == ("resid_pre.0", "mine")
 
 
@@ -219,22 +196,22 @@ def test_an_unknown_hook_is_refused_but_a_site_can_be_given(folder: Path, subjec
 def test_what_can_not_be_honoured_is_refused_by_name(
     changed: dict[str, Any], message: str, folder: Path, tmp_path: Path
 ) -> None:
-    path = save(tmp_path / "sae", config_6(**changed), weights())
+    path = save_saelens(tmp_path / "sae", config_6(**changed), weights())
     with pytest.raises(InvalidInput, match=message):
         convert(str(path), Wanted(str(folder)), SETTINGS)
 
 
 def test_tensors_that_do_not_belong_are_refused(folder: Path, tmp_path: Path) -> None:
-    path = save(tmp_path / "sae", config_6(), weights("r_mag"))
+    path = save_saelens(tmp_path / "sae", config_6(), weights("r_mag"))
     with pytest.raises(BadWeights, match="unknown=r_mag"):
         convert(str(path), Wanted(str(folder)), SETTINGS)
-    save(path, config_6("jumprelu"), weights())
+    save_saelens(path, config_6("jumprelu"), weights())
     with pytest.raises(BadWeights, match="missing=threshold"):
         convert(str(path), Wanted(str(folder)), SETTINGS)
 
 
 def test_a_truncated_file_and_a_pickle_are_refused(folder: Path, tmp_path: Path) -> None:
-    path = save(tmp_path / "sae", config_6(), weights())
+    path = save_saelens(tmp_path / "sae", config_6(), weights())
     file = path / "sae_weights.safetensors"
     file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(BadWeights, match="truncated"):
@@ -250,7 +227,7 @@ def test_a_truncated_file_and_a_pickle_are_refused(folder: Path, tmp_path: Path)
 def test_directions_are_probes_that_also_write(folder: Path, subject: Subject, tmp_path: Path) -> None:
     rows, bias = torch.randn(3, D_MODEL), torch.randn(3)
     save_file({"probes": rows, "bias": bias, "threshold": torch.ones(3)}, tmp_path / "probes.safetensors")
-    dictionary = reload(tmp_path / "probes.safetensors", folder, subject, tmp_path / "out", site="resid_post.2")
+    dictionary = converted(tmp_path / "probes.safetensors", folder, subject, tmp_path / "out", site="resid_post.2")
     x = torch.randn(5, D_MODEL)
     torch.testing.assert_close(dictionary.encode(x), torch.relu(x @ rows.T + bias))
     torch.testing.assert_close(dictionary.directions(torch.arange(3)), rows)
@@ -261,12 +238,12 @@ def test_directions_are_probes_that_also_write(folder: Path, subject: Subject, t
 def test_directions_in_npy_have_no_bias_and_need_thresholds(folder: Path, subject: Subject, tmp_path: Path) -> None:
     rows = np.random.default_rng(0).standard_normal((3, D_MODEL))
     np.save(tmp_path / "rows.npy", rows)
-    dictionary = reload(tmp_path / "rows.npy", folder, subject, tmp_path / "out", site="resid_post", layer=1)
+    dictionary = converted(tmp_path / "rows.npy", folder, subject, tmp_path / "out", site="resid_post", layer=1)
     assert dictionary.spec.read_site == "resid_post.1"
     assert dictionary.needs_thresholds
     torch.testing.assert_close(dictionary.decoder(), torch.from_numpy(rows).float())
     np.save(tmp_path / "one.npy", rows[0])
-    assert reload(tmp_path / "one.npy", folder, subject, tmp_path / "out", site="resid_post.1").n_features == 1
+    assert converted(tmp_path / "one.npy", folder, subject, tmp_path / "out", site="resid_post.1").n_features == 1
 
 
 def test_directions_that_can_not_be_used_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -294,7 +271,7 @@ def test_directions_that_can_not_be_used_are_refused(folder: Path, tmp_path: Pat
 
 
 def test_the_command_writes_both_files_and_says_what_it_found(folder: Path, tmp_path: Path) -> None:
-    path = save(tmp_path / "sae", config_6("topk", k=3), weights())
+    path = save_saelens(tmp_path / "sae", config_6("topk", k=3), weights())
     command = [
         sys.executable,
         "-m",

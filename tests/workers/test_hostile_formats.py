@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from schema.settings import Settings
+from tests.dictionary_files import saelens_config, save_saelens
 from tests.tiny import D_MODEL, make_subject
 from workers.formats.__main__ import main
 
@@ -54,14 +55,10 @@ def refused(
 
 def sae(place: Path, **changed: Any) -> Path:
     """Save a folder of SAELens with some tensors changed; None leaves one out."""
-    place.mkdir(exist_ok=True)
-    config = {"architecture": "standard", "d_in": D_MODEL, "d_sae": F}
-    config["metadata"] = {"sae_lens_version": "6.54.0", "hook_name": "blocks.1.hook_resid_post"}
-    (place / "cfg.json").write_text(json.dumps(config))
     tensors = {"W_enc": torch.ones(D_MODEL, F), "b_enc": torch.ones(F), "W_dec": torch.ones(F, D_MODEL)}
     tensors |= {"b_dec": torch.ones(D_MODEL)} | changed
-    save_file({n: t for n, t in tensors.items() if t is not None}, place / "sae_weights.safetensors")
-    return place
+    kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    return save_saelens(place, saelens_config(D_MODEL, F, "blocks.1.hook_resid_post"), kept)
 
 
 def raw(place: Path, header: bytes, data: bytes = b"", length: int | None = None) -> Path:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from schema.errors import BadWeights, InvalidInput
+from tests.dictionary_files import saelens_config, save_saelens
 from tests.hub_server import COMMIT, GATED, Hub, serving
 from tests.tiny import D_MODEL, make_subject
 from workers.formats.hub import Reference, choose_files, parse, short_name
@@ -27,12 +27,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     folder = tmp_path_factory.mktemp("hub")
     for layer in (1, 2):
         place = folder / "org" / "release" / f"layer_{layer}"
-        place.mkdir(parents=True)
-        config = {"architecture": "standard", "d_in": D_MODEL, "d_sae": F}
-        config["metadata"] = {"sae_lens_version": "6.54.0", "hook_name": f"blocks.{layer}.hook_resid_post"}
-        (place / "cfg.json").write_text(json.dumps(config))
         tensors = {"W_enc": torch.ones(D_MODEL, F), "b_enc": torch.ones(F), "W_dec": torch.ones(F, D_MODEL)}
-        save_file(tensors | {"b_dec": torch.ones(D_MODEL)}, place / "sae_weights.safetensors")
+        tensors["b_dec"] = torch.ones(D_MODEL)
+        save_saelens(place, saelens_config(D_MODEL, F, f"blocks.{layer}.hook_resid_post"), tensors)
         (place / "sparsity.safetensors").write_bytes(bytes(1000))
     (folder / "org" / "release" / "README.md").write_text("a release")
     with serving(folder) as hub:

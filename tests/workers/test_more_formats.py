@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from schema.errors import BadWeights, InvalidInput, ShapeMismatch, UnknownSite
-from schema.records import DictionarySpec
 from schema.settings import Settings
+from tests.dictionary_files import converted, saelens_config, save_saelens
 from tests.tiny import D_MODEL, N_HEADS, build_subject, make_subject
-from workers.dictionary import LoadedDictionary, load_dictionary
+from workers.dictionary import LoadedDictionary
 from workers.formats.files import Wanted
 from workers.formats.readers import convert
 from workers.formats.sites import Sites, sites_of_module
-from workers.formats.writing import write_converted
 from workers.subject import Subject
 
 F = 16
@@ -44,14 +44,7 @@ def subject() -> Subject:
 def reload(folder: Path, subject: Subject, tmp_path: Path) -> Reload:
     """Return what converts, writes and loads again."""
 
-    def load(path: Path | str, **wanted: Any) -> LoadedDictionary:
-        out = tmp_path / "canonical"
-        write_converted(convert(str(path), Wanted(str(folder), **wanted), SETTINGS), out, SETTINGS)
-        spec = DictionarySpec.model_validate_json((out / "spec.json").read_text())
-        weights = out / "weights.safetensors"
-        return load_dictionary(spec, subject, weights if weights.is_file() else None)
-
-    return load
+    return partial(converted, subject_folder=folder, subject=subject, out=tmp_path / "canonical")
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -290,11 +283,12 @@ def test_a_dictionary_of_one_head_sees_and_moves_only_that_head(reload: Reload, 
     d_head, head = D_MODEL // N_HEADS, 2
     t = {"W_enc": normal(d_head, F), "b_enc": normal(F, seed=1), "W_dec": normal(F, d_head, seed=2)}
     t["b_dec"] = normal(d_head, seed=3)
-    metadata = {"sae_lens_version": "6.54.0", "hook_name": "blocks.1.attn.hook_z", "hook_head_index": head}
-    config = {"architecture": "standard", "d_in": d_head, "d_sae": F, "metadata": metadata}
-    (tmp_path / "cfg.json").write_text(json.dumps(config))
-    save_file(t, tmp_path / "sae_weights.safetensors")
-    dictionary = reload(tmp_path)
+
+    def of_head(index: int) -> Path:
+        config = saelens_config(d_head, F, "blocks.1.attn.hook_z", metadata={"hook_head_index": index})
+        return save_saelens(tmp_path, config, t)
+
+    dictionary = reload(of_head(head))
     x = normal(5, D_MODEL, seed=4)
     mine = slice(head * d_head, (head + 1) * d_head)
     acts = torch.relu((x[:, mine] - t["b_dec"]) @ t["W_enc"] + t["b_enc"])
@@ -302,6 +296,5 @@ def test_a_dictionary_of_one_head_sees_and_moves_only_that_head(reload: Reload, 
     written = dictionary.decode(acts)
     torch.testing.assert_close(written[:, mine], acts @ t["W_dec"] + t["b_dec"], rtol=1e-4, atol=1e-4)
     assert float(written.abs().sum() - written[:, mine].abs().sum()) == pytest.approx(0.0, abs=1e-3)
-    (tmp_path / "cfg.json").write_text(json.dumps(config | {"metadata": metadata | {"hook_head_index": 4}}))
     with pytest.raises(ShapeMismatch, match="hook_head_index=4"):
-        reload(tmp_path)
+        reload(of_head(4))
