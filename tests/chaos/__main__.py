@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.chaos.arena import open_arena
-from tests.chaos.faults import FAULTS, FULL, SHORT, Outcome, Size
+from tests.chaos.faults import FAULTS
 from tests.chaos.soak import soak
+from tests.chaos.trial import FULL, SHORT, Outcome, Size
 
 RESULT = Path("build/chaos.json")
 

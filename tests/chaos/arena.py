@@ -22,6 +22,7 @@ import psycopg
 import torch
 from safetensors.torch import load_file, save_file
 
+from schema.profiles import Prices
 from schema.records import Dictionary, DictionarySpec, Run, RunSpec
 from service.client import Client
 from service.folder import DataFolder
@@ -50,6 +51,9 @@ SMALL = {
     "exemplars_in_prompt": 4,
 }
 Worker = str  # subject | llm | control
+PRICES = Prices(prompt=30.0, completion=120.0)  # dollars a million tokens
+PAID = "paid"
+"""An LLM profile with prices: the same server, as many calls at once."""
 
 
 class Servers(NamedTuple):
@@ -78,6 +82,7 @@ class Arena:
             "GLOSSARIUM_DATA_DIR": str(folder / "data"),
             "GLOSSARIUM_SECRET": "of the arena",
             "GLOSSARIUM_LLM_CONCURRENCY": str(IN_FLIGHT),
+            "GLOSSARIUM_LLM_PROFILES": str(self._write_profiles()),
             "GLOSSARIUM_LEASE_S": str(LEASE_S),
             "GLOSSARIUM_HEARTBEAT_S": str(HEARTBEAT_S),
             "GLOSSARIUM_SWEEP_S": str(SWEEP_S),
@@ -89,6 +94,15 @@ class Arena:
         }
         self.stack = Stack(folder / "data", environment=self.environment)
 
+    def _write_profiles(self) -> Path:
+        path = self.folder / "profiles.toml"
+        path.write_text(
+            f'[profiles.{PAID}]\nbase_url = "{self.llm.base_url}"\nmodel = "m"\ntimeout_s = {CALL_TIMEOUT_S}\n'
+            f"prices = {{prompt = {PRICES.prompt}, completion = {PRICES.completion}}}\n"
+            f"limits = {{in_flight = {IN_FLIGHT}}}\n"
+        )
+        return path
+
     # ------------------------------------------------------------------------------------------------------------ work
 
     @property
@@ -96,12 +110,11 @@ class Arena:
         """Return a client of the API."""
         return Client(self.stack.api_url)
 
-    def submit(self, dictionary: Dictionary, corpus: UUID, n_features: int, **changes: Any) -> Run:
-        """Ask for labels of the first features of a dictionary."""
+    def submit(self, dictionary: Dictionary, corpus: UUID, **changes: Any) -> Run:
+        """Ask for labels of features of a dictionary, all of them unless told otherwise."""
         options = SMALL | changes.pop("options", {})
         spec = {
             "dictionary_id": dictionary.id,
-            "features": f"0-{n_features - 1}",
             "methods": ("lexical", "max_activating"),
             "evaluations": ("input", "output", "output_llm"),
             "corpus": str(corpus),
@@ -172,17 +185,39 @@ class Arena:
     @contextmanager
     def another(self, queue: Worker) -> Iterator[psutil.Process]:
         """Yield one more worker of a queue, which nobody restarts."""
-        argv = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-Q", queue, "-n", f"{queue}@another"]
-        argv += ["--pool", "prefork" if queue == "subject" else "threads", "-c", "1", "--loglevel", "WARNING"]
-        with (self.folder / f"another-{queue}.log").open("wb") as log:
-            worker = subprocess.Popen(
+        pool = ["--pool", "prefork" if queue == "subject" else "threads", "-c", "1"]
+        with self._celery("worker", "-Q", queue, "-n", f"{queue}@another", *pool) as worker:
+            yield worker
+
+    @contextmanager
+    def another_beat(self) -> Iterator[psutil.Process]:
+        """Yield one more beat, which nobody restarts."""
+        schedule = self.folder / f"another-beat-{time.monotonic_ns()}"
+        with self._celery("beat", "-s", str(schedule), "--pidfile=") as beat:
+            yield beat
+
+    @contextmanager
+    def _celery(self, command: str, *arguments: str) -> Iterator[psutil.Process]:
+        """Yield a process of Celery in the environment of the stack, but none of its; it ends without warning."""
+        argv = [sys.executable, "-m", "celery", "-A", "workers.app", command, *arguments, "--loglevel", "WARNING"]
+        with (self.folder / f"another-{command}.log").open("ab") as log:
+            process = subprocess.Popen(
                 argv, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         try:
-            yield psutil.Process(worker.pid)
+            yield psutil.Process(process.pid)
         finally:
-            os.killpg(worker.pid, signal.SIGKILL)
-            worker.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def kill_beat(self) -> bool:
+        """Kill the stack's beat without warning; return whether there was one."""
+        for process in psutil.Process(self.stack.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "beat" in process.cmdline():
+                    process.kill()
+                    return True
+        return False
 
     def kill(self, queue: Worker) -> bool:
         """Kill a worker of a queue without warning; return whether there was one."""

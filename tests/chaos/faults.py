@@ -1,7 +1,7 @@
 """The faults, one function each: what is injected into a run, and what must hold at its end.
 
-They are the acceptance of the design (4-durability), by its numbers. Two of them are elsewhere: budgets (9) and
-schedules (10) join `FAULTS` with the rooms that they are about; the model check (11) is a test of the store.
+They are the acceptance of the design (4-durability), by its numbers; what was promised to users beside (7, 9, 10) is in
+`promises`.
 """
 
 import contextlib
@@ -11,85 +11,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
-from uuid import UUID
+from collections.abc import Callable
 
 import httpx
 import psutil
 import psycopg
 
-from schema.records import Run
 from schema.stages import QUEUE_NAMES
 from service.queue import Doorbell
-from tests.chaos.arena import IN_FLIGHT, LEASE_S, SWEEP_S, Arena, Watch, furnish
-from tests.chaos.oracle import Books, balance, check
+from tests.chaos import promises
+from tests.chaos.arena import IN_FLIGHT, LEASE_S, Arena, Watch
+from tests.chaos.trial import TWO_SWEEPS_S, Outcome, Size, Trial
 from tests.llm_server import Mode
-
-TWO_SWEEPS_S = 2 * SWEEP_S
-
-
-class Size(NamedTuple):
-    """How much of each fault: the short form is for the ordinary suite."""
-
-    features: int
-    kills: int
-    many: int
-    long_s: float
-
-
-SHORT = Size(features=16, kills=3, many=24, long_s=6.0)
-FULL = Size(features=120, kills=30, many=2000, long_s=60.0)
-
-
-class Outcome(NamedTuple):
-    """What came of a fault. recovered_s: until a job that was begun afterwards was done, at worst."""
-
-    fault: str
-    injected: int
-    lost: int
-    doubled: int
-    recovered_s: float
-    allowed_s: float
-    seconds: float
-    detail: str
-
-
-class Trial:
-    """A run that a fault is injected into."""
-
-    def __init__(self, arena: Arena, n_features: int, **changes: object) -> None:
-        self.arena = arena
-        self.started = time.monotonic()
-        self.served = len(arena.llm.chats)
-        dictionary, corpus = furnish(arena, n_features)
-        self.run: Run = arena.submit(dictionary, corpus, n_features, **changes)
-
-    @property
-    def id(self) -> UUID:
-        return self.run.id
-
-    def under_way(self, stage: str) -> None:
-        """Wait until a job of a stage is in hand or done."""
-        sql = "SELECT 1 FROM job WHERE run_id = %s AND stage = %s AND state IN ('leased', 'done')"
-        self.arena.until(lambda: self.arena.query(sql, self.id, stage), 180, 0.05)
-
-    @property
-    def is_over(self) -> bool:
-        return self.arena.run(self.id).state in ("done", "failed", "cancelled")
-
-    def end(self, *, unresolved: int = 0, dead: int = 0) -> Books:
-        """Wait for the end of the run, and hold it against the oracle."""
-        run = self.arena.wait(self.id, 1500)
-        assert run.state == "done", (run.state, run.note)
-        books = balance(self.arena, self.id, len(self.arena.llm.chats) - self.served)
-        check(books, unresolved=unresolved, dead=dead)
-        return books
-
-    def outcome(self, name: str, injected: int, books: Books, recovered: float, allowed: float, detail: str) -> Outcome:
-        seconds = round(time.monotonic() - self.started, 1)
-        assert injected > 0, f"{name} was not injected"
-        return Outcome(name, injected, books.missing, books.doubled, round(recovered, 2), allowed, seconds, detail)
 
 
 def workers_killed(arena: Arena, size: Size) -> Outcome:
@@ -297,59 +230,6 @@ def _poison(arena: Arena, trial: Trial, holds: str, number: int) -> int:
     return len(killed)
 
 
-def run_paused(arena: Arena, size: Size) -> Outcome:
-    """7. Pause takes effect within five seconds; after the resume no call is repeated."""
-    with _many_calls(arena) as trial:
-        with arena.client as client:
-            client.pause(trial.id)
-        quiet_s = _silence(arena)
-        with arena.client as client:
-            client.resume(trial.id)
-        arena.llm.slow_s = 0.0
-        recovered = arena.until_work_goes_on(trial.id)
-        books = trial.end()
-    detail = f"the last call came {quiet_s:.1f} s after the pause; {books.served} calls, all settled"
-    return trial.outcome("pause and resume", 1, books, recovered, TWO_SWEEPS_S + 15, detail)
-
-
-def run_cancelled(arena: Arena, size: Size) -> Outcome:
-    """7. Cancel: no new call after five seconds, and nothing left in hand."""
-    with _many_calls(arena) as trial:
-        with arena.client as client:
-            client.cancel(trial.id)
-        quiet_s = _silence(arena)
-    books = balance(arena, trial.id, 0)._replace(missing=0)
-    assert books.leased == 0
-    detail = f"the last call came {quiet_s:.1f} s after it, of {len(arena.llm.chats) - trial.served} in all"
-    return trial.outcome("cancel", 1, books, quiet_s, 5.0, detail)
-
-
-_BY_LLM = ("max_activating", "vocabulary", "token_change", "combined")
-
-
-@contextlib.contextmanager
-def _many_calls(arena: Arena) -> Iterator[Trial]:
-    """Yield a run in the middle of a job with 160 calls of half a second, eight at once."""
-    arena.llm.slow_s = 0.5
-    trial = Trial(arena, 40, methods=_BY_LLM, evaluations=("output",), options={"pool_size": 40})
-    try:
-        arena.until(lambda: len(arena.llm.chats) > trial.served + 2 * IN_FLIGHT)
-        yield trial
-    finally:
-        arena.llm.slow_s = 0.0
-
-
-def _silence(arena: Arena) -> float:
-    """Return how many seconds from now the last call came, and see that it is within five."""
-    started, last, seen = time.monotonic(), 0.0, len(arena.llm.chats)
-    while time.monotonic() - started < 9:
-        if len(arena.llm.chats) > seen:
-            seen, last = len(arena.llm.chats), time.monotonic() - started
-        time.sleep(0.02)
-    assert last <= 5, f"a call began {last:.1f} s later"
-    return last
-
-
 def llm_limits(arena: Arena, size: Size) -> Outcome:
     """8. Three of ten calls are answered with 429 and `Retry-After: 2`."""
     arena.llm.retry_after_s = 2.0
@@ -429,8 +309,10 @@ FAULTS: dict[str, Fault] = {
     "postgres": database_crashed,
     "poison": poisonous_feature,
     "poison-document": poisonous_document,
-    "pause": run_paused,
-    "cancel": run_cancelled,
+    "pause": promises.run_paused,
+    "cancel": promises.run_cancelled,
+    "budget": promises.budget_kept,
+    "schedule": promises.slot_fired_once,
     "llm-limits": llm_limits,
     "llm-down": llm_down,
     "llm-odd": llm_odd,

@@ -37,7 +37,7 @@ def soak(arena: Arena, minutes: float, console: Console) -> int:
     while (at_s := time.monotonic() - started) < minutes * 60:
         if run is None or arena.run(run.id).state == "done":
             dictionary, corpus = furnish(arena, N_FEATURES)
-            run, n_runs = arena.submit(dictionary, corpus, N_FEATURES), n_runs + 1
+            run, n_runs = arena.submit(dictionary, corpus), n_runs + 1
         samples.append(_look(arena, at_s))
         time.sleep(EVERY_S)
     late = [sample for sample in samples if sample.at_s >= WARM_UP * minutes * 60]

@@ -6,7 +6,8 @@ import pytest
 
 from tests.chaos.__main__ import arena_folder
 from tests.chaos.arena import Arena, open_arena
-from tests.chaos.faults import FAULTS, SHORT
+from tests.chaos.faults import FAULTS
+from tests.chaos.trial import SHORT
 
 
 @pytest.fixture(scope="module")
