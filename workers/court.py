@@ -1,6 +1,6 @@
 """What both judges of a block start from: whose texts a feature's are set against, and which descriptions are wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -98,10 +98,10 @@ class Court:
             if other.method == method and other.status == Status.OK and other.text
         }
 
-    def draw_wrong(self, case: Case, described: Mapping[int, str]) -> dict[Pair, int]:
+    def draw_wrong(self, case: Case, described: Collection[int]) -> dict[Pair, int]:
         """Return, for each reported pair, a feature whose description (of `described`) is wrong for the case."""
         neighbours = self.neighbours.get(case.feature, ())
-        return draw_wrong(self.seed, case.feature, case.pairs.report, list(described), neighbours)
+        return draw_wrong(self.seed, case.feature, case.pairs.report, described, neighbours)
 
     def score(self, case: Case, description: Description, kind: ScoreKind, measurement: Measurement) -> Score:
         """Return a measurement as the score of one of the case's descriptions."""
