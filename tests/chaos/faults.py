@@ -1,6 +1,6 @@
 """The faults, one function each: what is injected into a run, and what must hold at its end.
 
-They are the acceptance of the design (4-durability), by its numbers; what was promised to users beside (7, 9, 10) is in
+They are the acceptance of the design (4-durability), by its numbers; what users are promised besides (7, 9, 10) is in
 `promises`.
 """
 
