@@ -103,7 +103,7 @@ class Engine:
         """
         queue = QUEUES[stages[0]]
         lease_s = profiles.lease_s(self._settings) if queue == "llm" else self._settings.lease_s
-        with database.lend(self._pool) as connection:
+        with database.lend_autocommit(self._pool) as connection:
             job = jobs.claim(connection, stages, owner=self._owner, lease_s=lease_s)
         if job is None:
             return False

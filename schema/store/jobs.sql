@@ -36,18 +36,19 @@ WITH front AS (
     ORDER BY job.priority DESC, job.vtime, job.id
     LIMIT 1
     FOR UPDATE OF job SKIP LOCKED
+), claimed AS (
+    UPDATE job
+    SET state = 'leased', owner = :owner, fence = job.fence + 1, attempt = job.attempt + 1, progress = 0, begun = false,
+        in_hand = NULL, lease_until = clock_timestamp() + make_interval(secs => :lease_s), started_at = clock_timestamp()
+    FROM candidate
+    WHERE job.id = candidate.id
+    RETURNING job.id, job.run_id, job.stage, job.block, job.corpus_shard, job.feature_lo, job.feature_hi, job.units,
+              job.attempt, job.lost, job.fence
+), started AS (
+    UPDATE run SET state = 'running', started_at = coalesce(started_at, clock_timestamp())
+    FROM claimed WHERE run.id = claimed.run_id AND run.state = 'queued'
 )
-UPDATE job
-SET state = 'leased', owner = :owner, fence = job.fence + 1, attempt = job.attempt + 1, progress = 0, begun = false,
-    in_hand = NULL, lease_until = clock_timestamp() + make_interval(secs => :lease_s), started_at = clock_timestamp()
-FROM candidate
-WHERE job.id = candidate.id
-RETURNING job.id, job.run_id, job.stage, job.block, job.corpus_shard, job.feature_lo, job.feature_hi, job.units,
-          job.attempt, job.lost, job.fence;
-
--- name: start_run!
-UPDATE run SET state = 'running', started_at = coalesce(started_at, clock_timestamp())
-WHERE id = :run_id AND state = 'queued';
+SELECT id, run_id, stage, block, corpus_shard, feature_lo, feature_hi, units, attempt, lost, fence FROM claimed;
 
 -- name: begin^
 UPDATE job SET begun = true WHERE id = :id AND fence = :fence AND state = 'leased' RETURNING id;

@@ -88,7 +88,7 @@ def _work(pool: ConnectionPool[Connection], n: int) -> list[tuple[float, float]]
 
 def _claim_and_finish(pool: ConnectionPool[Connection]) -> tuple[float, float]:
     started = time.perf_counter()
-    with database.lend(pool) as connection:
+    with database.lend_autocommit(pool) as connection:  # as workers do
         job = jobs.claim(connection, stages_of("subject"), owner="bench", lease_s=90)
     claimed = time.perf_counter()
     assert job is not None
