@@ -65,6 +65,29 @@ class LabelQuery(PageQuery):
     run_id: UUID | None = Field(None, description="only features that this run selected")
 
 
+ExportFormat = Literal["csv", "json", "parquet", "delphi", "neuronpedia", "archive"]
+NeuronpediaPart = Literal["features", "activations", "explanations"]
+
+
+class ExportQuery(Record):
+    """What to export of a dictionary, in which form."""
+
+    format: ExportFormat = Field("csv", description="`archive` is everything, and can be imported again")
+    model: str | None = Field(
+        None, min_length=1, max_length=60, description="what Neuronpedia calls the subject; its own name unless given"
+    )
+    source: str | None = Field(
+        None,
+        min_length=1,
+        max_length=60,
+        description="what Neuronpedia (6-res-jb) or delphi (layers.6) calls the dictionary; by its site unless given",
+    )
+    parts: tuple[NeuronpediaPart, ...] = Field(
+        ("features", "activations", "explanations"), min_length=1, description="of neuronpedia; repeat it for several"
+    )
+    weights: bool = Field(True, description="of an archive: with the weights, which are most of it")
+
+
 class DictionaryPage(Record):
     """Dictionaries, newest first."""
 

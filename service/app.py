@@ -12,7 +12,20 @@ from schema.release import release
 from schema.settings import Settings, load_settings
 from schema.store import database
 from schema.store.database import open_pool
-from service import corpora, dictionaries, docs, errors, estimates, features, health, labels, prompts, runs, schedules
+from service import (
+    corpora,
+    dictionaries,
+    docs,
+    errors,
+    estimates,
+    exports,
+    features,
+    health,
+    labels,
+    prompts,
+    runs,
+    schedules,
+)
 from service.deps import Database, Services
 from service.queue import open_doorbell
 
@@ -56,6 +69,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     errors.install(app)
     docs.install(app)
-    for room in (dictionaries, corpora, estimates, runs, schedules, features, labels, prompts, health):
+    for room in (dictionaries, corpora, estimates, runs, schedules, features, labels, exports, prompts, health):
         app.include_router(room.router)
     return app

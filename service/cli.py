@@ -14,7 +14,7 @@ from schema.records import Dictionary
 from schema.settings import load_settings
 from schema.store import database
 from schema.subjects import BUNDLED
-from service import cli_backup, cli_inspect, cli_runs, cli_schedules, progress, render
+from service import cli_backup, cli_exports, cli_inspect, cli_runs, cli_schedules, progress, render
 from service.conversion import PATH_HELP, convert
 from service.servers import Ports
 from service.terminal import (
@@ -222,6 +222,7 @@ def _show_dictionary(dictionary: Dictionary, as_json: bool) -> None:
 
 app.add_typer(cli_schedules.app, name="schedule")
 cli_backup.register(app)
+cli_exports.register(app)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,62 @@
+"""`glossarium export`, and what brings exports and others' labels in."""
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from schema.errors import InvalidInput
+from schema.wire import ExportFormat
+from service import progress
+from service.interchange import tars
+from service.terminal import Api, Data, DictionaryName, err, find_dictionary, open_client, say
+
+SUFFIXES: dict[ExportFormat, str] = {
+    "csv": ".csv",
+    "json": ".json",
+    "parquet": ".parquet",
+    "delphi": "-delphi",
+    "neuronpedia": "-neuronpedia",
+    "archive": ".glossarium.tar",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to an application."""
+    app.command()(export)
+
+
+def export(
+    dictionary: DictionaryName,
+    format_: Annotated[str, typer.Option("--format", "-f", help=f"One of {', '.join(SUFFIXES)}.")] = "csv",
+    out: Annotated[Path | None, typer.Option(help="The file or folder to write [default: after the name]")] = None,
+    model: Annotated[str | None, typer.Option(help="What Neuronpedia calls the subject.")] = None,
+    source: Annotated[str | None, typer.Option(help="What Neuronpedia or delphi calls the dictionary.")] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help="Of neuronpedia: features, activations, explanations; may be given again.")
+    ] = None,
+    weights: Annotated[bool, typer.Option(help="Of an archive: with the weights.")] = True,
+    data: Data = None,
+    api: Api = None,
+) -> None:
+    """Write a dictionary's labels for other tools, or all that is known of it as one archive."""
+    chosen = _format(format_)
+    with open_client(data, api) as client:
+        found = find_dictionary(client, dictionary)
+        place = out or Path(f"{tars.safe(found.spec.name)}{SUFFIXES[chosen]}")
+        options = {"model": model, "source": source, "parts": part or None, "weights": weights}
+        with progress.download(err, place.name) as report:
+            client.export(found.id, chosen, place, report, **options)
+    say(f"{place}: {_size(place) / 2**20:.1f} MiB")
+
+
+def _format(name: str) -> ExportFormat:
+    for known in get_args(ExportFormat):
+        if name == known:
+            return known  # type: ignore[no-any-return]
+    raise InvalidInput(f"format={name!r}; must be one of {', '.join(get_args(ExportFormat))}")
+
+
+def _size(place: Path) -> int:
+    files = place.rglob("*") if place.is_dir() else [place]
+    return sum(file.stat().st_size for file in files if file.is_file())
