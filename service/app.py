@@ -21,6 +21,7 @@ from service import (
     exports,
     features,
     health,
+    imports,
     labels,
     prompts,
     runs,
@@ -29,6 +30,7 @@ from service import (
 from service.deps import Database, Services
 from service.queue import open_doorbell
 
+_ROOMS = (dictionaries, corpora, estimates, runs, schedules, features, labels, exports, imports, prompts, health)
 _DESCRIPTION = """
 Glossarium labels the features of a language model: submit a dictionary for a subject, ask for a run, follow
 its stages, and query features with their label, evidence, descriptions, scores and provenance.
@@ -69,6 +71,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     errors.install(app)
     docs.install(app)
-    for room in (dictionaries, corpora, estimates, runs, schedules, features, labels, exports, prompts, health):
+    for room in _ROOMS:
         app.include_router(room.router)
     return app

@@ -7,9 +7,9 @@ import typer
 
 from schema.errors import InvalidInput
 from schema.wire import ExportFormat
-from service import progress
+from service import progress, render
 from service.interchange import tars
-from service.terminal import Api, Data, DictionaryName, err, find_dictionary, open_client, say
+from service.terminal import Api, AsJson, Data, DictionaryName, err, find_dictionary, open_client, print_json, say
 
 SUFFIXES: dict[ExportFormat, str] = {
     "csv": ".csv",
@@ -24,6 +24,7 @@ SUFFIXES: dict[ExportFormat, str] = {
 def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
     app.command()(export)
+    app.command("import")(import_)
 
 
 def export(
@@ -48,6 +49,20 @@ def export(
         with progress.download(err, place.name) as report:
             client.export(found.id, chosen, place, report, **options)
     say(f"{place}: {_size(place) / 2**20:.1f} MiB")
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="What `export --format archive` wrote.")],
+    data: Data = None,
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import a dictionary from an archive, with everything that is known of it, as a new one."""
+    if not file.is_file():
+        raise InvalidInput(f"no file {file}")
+    with open_client(data, api) as client, progress.transfer(err, file) as report:
+        made = client.import_dictionary(file, report)
+    print_json(made) if as_json else say(render.dictionary_line(made))
 
 
 def _format(name: str) -> ExportFormat:

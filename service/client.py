@@ -264,6 +264,10 @@ class Client:
                 format, parts, whole, lambda done: progress(min(done, total), total) if progress else None
             )
 
+    def import_dictionary(self, path: Path, progress: Progress | None = None) -> Dictionary:
+        """Import an archive as a new dictionary; nothing is left of one that can't be imported."""
+        return Dictionary.model_validate_json(self._upload("POST", "/v1/dictionaries/import", path, progress))
+
     # Health
 
     def ready(self) -> Readiness:

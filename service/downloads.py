@@ -21,7 +21,7 @@ FOLDERS: frozenset[ExportFormat] = frozenset({"delphi", "neuronpedia"})
 
 _BY_LINES: frozenset[ExportFormat] = frozenset({"csv", "json"})
 _PER_NUMBER: dict[ExportFormat, int] = {"delphi": 1, "neuronpedia": BATCH, "archive": 1}
-_NUMBER = re.compile(r"([0-9]+)\D*$")
+_NUMBER = re.compile(r"(?:features/|batch-|_latent)([0-9]+)\.(?:txt|jsonl\.gz|jsonl\.zst)$")
 
 
 @contextmanager
@@ -53,7 +53,8 @@ def receive(format_: ExportFormat, parts: Iterator[bytes], whole: Path, progress
     with whole.open("xb") as file:
         if format_ == "archive":
             for member in tars.members(_Parts(parts, file), what="the export"):
-                progress(_number(member.name))
+                if number := _number(member.name):
+                    progress(number)
         else:
             n_lines = 0
             for part in parts:
@@ -77,8 +78,8 @@ def _unpack(format_: ExportFormat, source: tars.Source, folder: Path, progress: 
 
 def _number(name: str) -> int:
     """Return the last number in a member's name: a feature, or a batch of them; 0 where it has none."""
-    found = _NUMBER.search(name.partition(".")[0])
-    return int(found[1]) if found and "/" in name else 0
+    found = _NUMBER.search(name)
+    return int(found[1]) if found else 0
 
 
 class _Parts:

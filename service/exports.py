@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
+from schema.blobs import Blobs
 from schema.records import Dictionary
 from schema.store import dictionaries, evidence, exports
 from schema.store.database import Connection
@@ -19,7 +20,7 @@ from schema.subjects import Site
 from schema.wire import ExportFormat, ExportQuery
 from service import examples, export_examples
 from service.deps import Held, Tenant
-from service.interchange import delphi, neuronpedia, tables, tars
+from service.interchange import archive, delphi, neuronpedia, tables, tars
 from service.interchange.neuronpedia import Known, Naming
 from service.streaming import Streamed, attachment
 
@@ -35,6 +36,7 @@ class Export(NamedTuple):
     connection: Connection
     dictionary: Dictionary
     query: ExportQuery
+    blobs: Blobs
 
 
 class Form(NamedTuple):
@@ -56,7 +58,7 @@ def export_dictionary(
     def parts() -> Generator[bytes, None, None]:
         with held.database.snapshot() as connection:
             now = dictionaries.get(connection, tenant_id, dictionary_id)
-            yield from form.write(Export(connection, now, query))
+            yield from form.write(Export(connection, now, query, held.blobs))
 
     headers = {
         "Content-Disposition": attachment(f"{tars.safe(dictionary.spec.name)}.{form.suffix}"),
@@ -79,6 +81,11 @@ def _write_neuronpedia(export: Export) -> Iterator[bytes]:
     needs_evidence = set(parts) != {"explanations"}
     batches = ((some, _known(export, some, needs_evidence=needs_evidence)) for some in exports.ranges(spec.n_features))
     return neuronpedia.write_neuronpedia(batches, _naming(export), parts)
+
+
+def _write_archive(export: Export) -> Iterator[bytes]:
+    weights = export.query.weights
+    return archive.write_archive(export.connection, export.dictionary, export.blobs, weights=weights)
 
 
 def _known(export: Export, some: Range, *, needs_evidence: bool) -> Iterable[Known]:
@@ -108,4 +115,5 @@ FORMS: dict[ExportFormat, Form] = {
     "parquet": Form("parquet", "application/vnd.apache.parquet", lambda export: tables.write_parquet(_rows(export))),
     "delphi": Form("delphi.tar", "application/x-tar", _write_delphi),
     "neuronpedia": Form("neuronpedia.tar", "application/x-tar", _write_neuronpedia),
+    "archive": Form("glossarium.tar", "application/x-tar", _write_archive),
 }

@@ -93,9 +93,7 @@ def check_name(name: str) -> str:
     """
     parts = name.split("/")
     if not all(part and not part.startswith(".") and set(part) <= _PLAIN for part in parts):
-        raise BadArchive(
-            f"member={name[:200]!r}; a name may not be absolute, hold `..` or anything but letters, digits, ._-"
-        )
+        raise BadArchive(f"member={name[:200]!r}; a name must be relative, without `..`, of letters, digits and `._-`")
     return name
 
 
