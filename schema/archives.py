@@ -133,12 +133,12 @@ class ArchivedFeature(Record):
             Score.model_validate(score.body)
         for label in self.labels:
             label_of(self.feature, label)
-        features = [one.body.get("feature") for one in (*self.descriptions, *self.scores)]
-        if any(feature != self.feature for feature in features):
+        bodies = [*(one.body for one in self.descriptions), *(one.body for one in self.scores)]
+        if any(body["feature"] != self.feature for body in bodies):
             raise ValueError("a description or a score is of another feature")
-        n_described, labels = len(self.descriptions), (*self.labels, *self.runs)
-        _check_places("description", [one.description for one in (*self.scores, *self.labels)], n_described)
-        _check_places("run", [one.run for one in labels], n_runs)
+        described_by = [*(one.description for one in self.scores), *(one.description for one in self.labels)]
+        _check_places("description", described_by, len(self.descriptions))
+        _check_places("run", [*(one.run for one in self.labels), *(one.run for one in self.runs)], n_runs)
         _check_places("provenance", [one.provenance for one in self.evidence], n_provenance)
         _check_places("current", [self.current], len(self.labels))
 

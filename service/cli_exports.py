@@ -1,14 +1,16 @@
 """`glossarium export`, and what brings exports and others' labels in."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
-from schema.errors import InvalidInput
+from schema.errors import BadLabels, InvalidInput
 from schema.wire import ExportFormat
 from service import progress, render
 from service.interchange import tars
+from service.interchange.label_files import one_source, open_labels
 from service.terminal import Api, AsJson, Data, DictionaryName, err, find_dictionary, open_client, print_json, say
 
 SUFFIXES: dict[ExportFormat, str] = {
@@ -25,6 +27,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
     app.command()(export)
     app.command("import")(import_)
+    app.command("import-labels")(import_labels)
 
 
 def export(
@@ -63,6 +66,35 @@ def import_(
     with open_client(data, api) as client, progress.transfer(err, file) as report:
         made = client.import_dictionary(file, report)
     print_json(made) if as_json else say(render.dictionary_line(made))
+
+
+def import_labels(
+    dictionary: DictionaryName,
+    path: Annotated[Path, typer.Argument(help="Neuronpedia's explanations, delphi's folder, CSV or JSON.")],
+    origin: Annotated[
+        str | None, typer.Option(help="Where they are from [default: what the file says, or its name]")
+    ] = None,
+    data: Data = None,
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import others' labels, so that a run with `--methods imported,…` tests them beside ours."""
+    with open_client(data, api) as client:
+        found = find_dictionary(client, dictionary)
+        opened = open_labels(path)
+        labels = one_source(opened.labels)
+        first = next(labels, None)
+        if first is None:
+            raise BadLabels(f"{path} holds no labels")
+        name = origin or first.source or path.name
+        err.print(f"{path} is {opened.form}; importing as {name!r}", markup=False, highlight=False, soft_wrap=True)
+        with progress.transfer(err, path) as report:
+            made = client.import_labels(found.id, (one.label for one in chain([first], labels)), name[:200], report)
+    if as_json:
+        print_json(made)
+    else:
+        say(f"{made.n_labels} labels of {made.n_features} features, {made.n_new} of them new; test them with")
+        say(f"glossarium run {str(found.id)[:8]} --methods lexical,imported")
 
 
 def _format(name: str) -> ExportFormat:

@@ -4,7 +4,8 @@ A request is sent once. What is safe to repeat is the caller's to repeat: give P
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -47,7 +48,9 @@ from schema.wire import (
     FeaturePage,
     FeaturePrompt,
     FeaturePrompts,
+    ImportedLabel,
     LabelPage,
+    LabelsImported,
     Problem,
     PromptFile,
     PromptFiles,
@@ -267,6 +270,17 @@ class Client:
     def import_dictionary(self, path: Path, progress: Progress | None = None) -> Dictionary:
         """Import an archive as a new dictionary; nothing is left of one that can't be imported."""
         return Dictionary.model_validate_json(self._upload("POST", "/v1/dictionaries/import", path, progress))
+
+    def import_labels(
+        self, dictionary_id: UUID, labels: Iterable[ImportedLabel], origin: str, progress: Progress | None = None
+    ) -> LabelsImported:
+        """Import others' labels as descriptions that compete with ours in a run with the method `imported`."""
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".jsonl") as file:
+            file.writelines(f"{label.model_dump_json()}\n" for label in labels)
+            file.flush()
+            path = f"/v1/dictionaries/{dictionary_id}/descriptions"
+            answer = self._upload("PUT", path, Path(file.name), progress, {"origin": origin})
+        return LabelsImported.model_validate_json(answer)
 
     # Health
 

@@ -89,14 +89,19 @@ class Court:
         return Case(feature, descriptions, pairs, sets, None)
 
     def texts_by(self, description: Description) -> dict[int, str]:
-        """Return what the pool's features are described as by a description's method, or by the one that it revises."""
+        """Return what the pool's features are described as by a description's method, or by the one that it revises.
+
+        Labels are imported of some features only: for those of the pool that have none, what any method says.
+        """
         method = description.parameters.get("revises", description.method)
-        return {
-            feature: other.text
+        usable = [
+            (feature, other.method, other.text)
             for feature in self.block.pooled
             for other in self.found.get(feature, [])
-            if other.method == method and other.status == Status.OK and other.text
-        }
+            if other.status == Status.OK and other.text
+        ]
+        any_text = {feature: text for feature, _, text in reversed(usable)} if method == "imported" else {}
+        return any_text | {feature: text for feature, by, text in usable if by == method}
 
     def draw_wrong(self, case: Case, described: Mapping[int, str]) -> dict[Pair, int]:
         """Return, for each reported pair, a feature whose description (of `described`) is wrong for the case."""

@@ -252,7 +252,7 @@ def _lines(frame: bytes, name: str) -> Iterator[bytes]:
     """Yield the lines of a frame, unpacked as they are asked for."""
     try:
         with zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(frame) as reader:
-            buffered = io.BufferedReader(reader)  # type: ignore[arg-type]
+            buffered = io.BufferedReader(reader)
             while line := buffered.readline(_MOST_LINE + 1):
                 if len(line) > _MOST_LINE:
                     raise BadArchive(f"{name} has a line of more than {_MOST_LINE:,} bytes")
