@@ -33,7 +33,7 @@ _MARK, _SPACE = "\x1f", "\x1e"  # begins a text; stands for a space within one
 _LENGTH = struct.Struct("<I")
 _MOST_BYTES = 2**26
 """Of a body; real ones have some ten thousand. What is imported may say anything of its size."""
-_MOST_VALUES = 2**22
+_MOST_VALUES = 2**20
 """In the columns of a record, and of objects in it; real ones have some ten thousand."""
 
 # The header is [table, tables]; the last row of that table is the record. A table is [n_rows, {field: node}].
@@ -77,9 +77,12 @@ def body_of_texts(texts: Sequence[str]) -> bytes:
 def unpack(cls: type[R], data: bytes) -> R:
     """Return the record that `pack` made these bytes of. Raises GlossariumError on any other bytes."""
     body = _decompressed(data)
-    (n_bytes,) = _LENGTH.unpack_from(body)
-    nodes = json.loads(body[_LENGTH.size : _LENGTH.size + n_bytes].decode("utf-8", "surrogatepass"))
-    return cls.model_validate(_Reader(body, _LENGTH.size + n_bytes).record(nodes))
+    try:
+        (n_bytes,) = _LENGTH.unpack_from(body)
+        nodes = json.loads(body[_LENGTH.size : _LENGTH.size + n_bytes].decode("utf-8", "surrogatepass"))
+        return cls.model_validate(_Reader(body, _LENGTH.size + n_bytes).record(nodes))
+    except (ValueError, LookupError, TypeError, struct.error, RecursionError) as exc:
+        raise GlossariumError(f"a packed record of {len(data)} bytes is no {cls.__name__}: {exc!r:.200}") from exc
 
 
 def unpack_texts(data: bytes) -> tuple[str, ...]:

@@ -73,6 +73,7 @@ class Database:
         Raises: as `snapshot`.
         """
         with self._long_work(), lend(self._pool) as connection:
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             yield connection
 
     @contextmanager

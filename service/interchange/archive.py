@@ -83,6 +83,7 @@ def write_archive(connection: Connection, dictionary: Dictionary, blobs: Blobs, 
         head = ReadingHead(recipe=recipe).model_dump_json()
         for part, lines in enumerate(archives.contexts(connection, id_)):
             yield member(f"readings/{place}/{part}.jsonl.zst", _frame([head, *lines]))
+    connection.rollback()  # the snapshot: gigabytes of weights may take longer than a transaction may be idle
     if sha256 is not None:
         with blobs.open(sha256) as file:
             yield from _stream(file)

@@ -3,10 +3,11 @@
 import io
 import json
 import tarfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -16,6 +17,8 @@ from schema.records import Dictionary, Encoder, Label, RunSpec, Sentences, Statu
 from schema.settings import Settings
 from schema.store import database, descriptions, dictionaries, labels, run_features, runs
 from schema.store.run_features import RunFeature
+from schema.weights import check_weights
+from service.interchange import archive as archive_format
 from service.interchange import tars
 from tests.conftest import _numbers, _with_database
 from tests.service.conftest import D_MLP, MAX_UPLOAD, Api, SpecMaker, safetensors, serving, weights
@@ -133,6 +136,24 @@ def test_without_weights_an_import_waits_for_those_very_ones(
     ready = elsewhere.client.upload_weights(made.id, tmp_path / "weights")
     assert (ready.state, ready.digest) == ("ready", whole.digest)
     assert elsewhere.client.feature(made.id, 3).summary.label == "newer"
+
+
+def test_weights_may_take_longer_than_a_transaction_may_be_idle(
+    settings: Settings, api: Api, whole: Dictionary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            time.sleep(1.0)
+            return work(*arguments)
+
+        return run
+
+    monkeypatch.setattr("schema.store.database._IDLE_IN_TRANSACTION", "300ms")
+    monkeypatch.setattr("service.interchange.archive._stream", slow(archive_format._stream))
+    monkeypatch.setattr("service.imports.check_weights", slow(check_weights))
+    with serving(settings) as impatient:
+        made = impatient.client.import_dictionary(archive_of(impatient, whole, tmp_path))
+        assert made.weights_sha256 == whole.weights_sha256
 
 
 def test_the_same_request_twice_imports_once(api: Api, whole: Dictionary, tmp_path: Path) -> None:

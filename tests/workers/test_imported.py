@@ -1,6 +1,6 @@
 """Others' labels in a run: they compete with ours, are tested like ours, and none is missing where there is none."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,10 +21,15 @@ def house(tmp_path: Path, database_url: str) -> Iterator[House]:
         yield opened
 
 
+def quoted(tokens: Iterable[str]) -> str:
+    """Return tokens as the LLM server takes them for what a description names."""
+    return ", ".join(f'"{token}"' for token in tokens)
+
+
 def test_an_imported_label_that_is_right_wins_and_one_that_is_wrong_does_not(house: House) -> None:
     planted = planted_features()
-    right = {i: f"{', '.join(planted[i].triggers)}; promotes {', '.join(planted[i].promoted)}" for i in (0, 1)}
-    wrong = {i: f"{', '.join(planted[i + 8].triggers)}" for i in (0, 1)}
+    right = {i: f"{quoted(planted[i].triggers)}; promotes {quoted(planted[i].promoted)}" for i in (0, 1)}
+    wrong = {i: quoted(planted[i + 8].triggers) for i in (0, 1)}
     given = [ImportedLabel(feature=i, text=text) for i, text in right.items()]
     other = [ImportedLabel(feature=i, text=text) for i, text in wrong.items()]
     with database.lend(house.pool) as connection:
@@ -53,7 +58,7 @@ def test_an_imported_label_that_is_right_wins_and_one_that_is_wrong_does_not(hou
 
 def test_where_the_pool_has_none_other_descriptions_are_the_control(house: House) -> None:
     with database.lend(house.pool) as connection:
-        label = ImportedLabel(feature=0, text=" ".join(planted_features()[0].triggers))
+        label = ImportedLabel(feature=0, text=quoted(planted_features()[0].triggers))
         descriptions.put_imported(connection, house.dictionary_id, [label], "theirs")
     run_id = house.submit(features="0-3", methods=("lexical", "imported"), options=FEW)
     house.work()
