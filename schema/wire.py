@@ -196,6 +196,7 @@ class FeaturePrompt(Record):
     prompt_sha256: str | None = None
     messages: tuple[ChatTurn, ...] = ()
     n_tokens: int | None = Field(None, description="of all messages, estimated from their characters")
+    dollars: float | None = Field(None, description="for these and a usual reply; null where the price is not known")
 
 
 class FeaturePrompts(Record):

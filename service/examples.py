@@ -386,6 +386,7 @@ FEATURE_PROMPT: Example = {
     "prompt_sha256": _RECIPE,
     "messages": [{"role": "user", "content": 'Where it fires, with strength:\n<data …>\n[10, "by the <<river>> we"]'}],
     "n_tokens": 611,
+    "dollars": 0.00012,
 }
 ESTIMATE: Example = {
     "n_features": 240,

@@ -8,8 +8,10 @@ from fastapi import APIRouter, Query
 from prompts import Prompt, load_prompt, prompt_ids
 from prompts.composing import NotApplicable
 from prompts.describing import asking_methods, messages_for
-from prompts.estimating import CHARACTERS_PER_TOKEN
+from prompts.estimating import CHARACTERS_PER_TOKEN, TOKENS_OF_A_REPLY
 from prompts.evidence import Evidence
+from schema import profiles
+from schema.profiles import FREE, Prices
 from schema.records import Feature, Method, RunOptions, Status
 from schema.store import dictionaries, runs
 from schema.store.database import Connection
@@ -43,8 +45,10 @@ def render_prompts(
         methods = query.method or (spec.methods if spec else asking_methods())
         secret = held.settings.secret.get_secret_value().encode()
         options = spec.options if spec else RunOptions()
+        describer = profiles.profile(spec.profiles.describer if spec else profiles.DEFAULT, held.settings)
+        prices = describer.prices if describer else FREE
         asking = [method for method in methods if method in asking_methods()]
-        return FeaturePrompts(items=tuple(_rendered(method, feature, options, secret) for method in asking))
+        return FeaturePrompts(items=tuple(_rendered(method, feature, options, secret, prices) for method in asking))
 
     return held.database.run(work)
 
@@ -54,18 +58,20 @@ def _file(prompt: Prompt) -> PromptFile:
     return PromptFile(id=prompt.id, sha256=prompt.sha256, n_shared_characters=shared)
 
 
-def _rendered(method: Method, feature: Feature, options: RunOptions, secret: bytes) -> FeaturePrompt:
+def _rendered(method: Method, feature: Feature, options: RunOptions, secret: bytes, prices: Prices) -> FeaturePrompt:
     known = Evidence(
         feature.exemplars, feature.vocabulary, feature.token_change, feature.calibration, feature.steered_texts
     )
     ask = messages_for(method, known, options, secret)
     if isinstance(ask, NotApplicable):
         return FeaturePrompt(method=method, status=ask.status, reason=ask.reason)
+    n_tokens = round(sum(len(message["content"]) for message in ask.messages) / CHARACTERS_PER_TOKEN)
     return FeaturePrompt(
         method=method,
         status=Status.OK,
         prompt_id=ask.prompt.id,
         prompt_sha256=ask.prompt.sha256,
         messages=tuple(ChatTurn(**message) for message in ask.messages),
-        n_tokens=round(sum(len(message["content"]) for message in ask.messages) / CHARACTERS_PER_TOKEN),
+        n_tokens=n_tokens,
+        dollars=prices.of(n_tokens, 0, TOKENS_OF_A_REPLY),
     )

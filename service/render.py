@@ -281,7 +281,8 @@ def feature_prompt(asked: FeaturePrompt) -> RenderableType:
     turns: list[Text] = []
     for turn in asked.messages:
         turns += [Text(turn.role, "bold"), Text("\n".join(map(printable, turn.content.split("\n")))), Text()]
-    title = f"{asked.method}: {asked.prompt_id}, about {asked.n_tokens} tokens"
+    price = "price not known" if asked.dollars is None else f"about ${asked.dollars:.2g} with the reply"
+    title = f"{asked.method}: {asked.prompt_id}, about {asked.n_tokens} tokens, {price}"
     return Panel(Group(*turns), title=title, title_align="left")
 
 

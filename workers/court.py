@@ -1,6 +1,6 @@
 """What both judges of a block start from: whose texts a feature's are set against, and which descriptions are wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -89,24 +89,33 @@ class Court:
         return Case(feature, descriptions, pairs, sets, None)
 
     def texts_by(self, description: Description) -> dict[int, str]:
-        """Return what the pool's features are described as by a description's method, or by the one that it revises.
-
-        Labels are imported of some features only: for those of the pool that have none, what any method says.
-        """
+        """Return what the pool's features are described as by a description's method, or by the one that it revises."""
         method = description.parameters.get("revises", description.method)
-        usable = [
-            (feature, other.method, other.text)
-            for feature in self.block.pooled
-            for other in self.found.get(feature, [])
-            if other.status == Status.OK and other.text
-        ]
-        any_text = {feature: text for feature, _, text in reversed(usable)} if method == "imported" else {}
-        return any_text | {feature: text for feature, by, text in usable if by == method}
+        return {feature: text for feature, by, text in self._said_of_pool() if by == method}
 
-    def draw_wrong(self, case: Case, described: Mapping[int, str]) -> dict[Pair, int]:
+    def wrong_texts(self, description: Description) -> dict[int, str]:
+        """Return what the pool's features are described as, to set beside a description where it is wrong.
+
+        By its own method. Labels are imported of some features only: for others, what any method says.
+        """
+        texts = self.texts_by(description)
+        if description.method != "imported":
+            return texts
+        return {feature: text for feature, _, text in reversed(self._said_of_pool())} | texts
+
+    def _said_of_pool(self) -> list[tuple[int, str, str]]:
+        """Return what is said of the pool: features, methods and texts, in the order of the run's methods."""
+        return [
+            (feature, one.method, one.text)
+            for feature in self.block.pooled
+            for one in self.found.get(feature, [])
+            if one.status == Status.OK and one.text
+        ]
+
+    def draw_wrong(self, case: Case, described: Collection[int]) -> dict[Pair, int]:
         """Return, for each reported pair, a feature whose description (of `described`) is wrong for the case."""
         neighbours = self.neighbours.get(case.feature, ())
-        return draw_wrong(self.seed, case.feature, case.pairs.report, list(described), neighbours)
+        return draw_wrong(self.seed, case.feature, case.pairs.report, described, neighbours)
 
     def score(self, case: Case, description: Description, kind: ScoreKind, measurement: Measurement) -> Score:
         """Return a measurement as the score of one of the case's descriptions."""

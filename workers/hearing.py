@@ -17,6 +17,7 @@ from workers.methods.output_evaluation import (
     independent_pairs,
     judge_pairs,
     judge_wrong,
+    wording,
 )
 from workers.methods.racing import Contestant
 from workers.methods.selection import HitHalves
@@ -38,6 +39,13 @@ class Judge(NamedTuple):
     def contrast(self, texts: TextSet) -> Vector:
         """Return what a set's amplified texts have that its suppressed ones have not."""
         return contrast(EmbeddedSet(self.vectors(texts.amplified), self.vectors(texts.suppressed)))
+
+
+class Said(NamedTuple):
+    """Embeddings of a description, own (d,), and of the pool's by the same method, less what all of those say alike."""
+
+    own: Vector
+    others: dict[int, Vector]
 
 
 class Heard(NamedTuple):
@@ -63,8 +71,9 @@ def hear(judge: Judge, case: Case, contrasts: Mapping[int, Vector], description:
         reason = description.reason or f"the description is {description.status}"
         refusal = unmeasured(description.status, reason)
         return Heard(description, None, refusal, refusal, None, float("-inf"))
-    hits, output = _try_texts(judge, case, contrasts, description)
-    chosen, auroc = _try_contexts(judge, case.feature, description)
+    said = _said(judge, case.feature, description)
+    hits, output = _try_texts(judge, case, contrasts, said)
+    chosen, auroc = _try_contexts(judge, case.feature, said)
     contestant = Contestant(
         description.id or 0,
         description.text or "",
@@ -82,33 +91,32 @@ def _low(case: Case, hits: HitHalves | None, chosen: Measurement | None) -> floa
     return by_input + share.low - CHANCE
 
 
+def _said(judge: Judge, feature: int, description: Description) -> Said:
+    by_method = judge.court.texts_by(description)
+    texts = {other: text for other, text in judge.court.wrong_texts(description).items() if other != feature}
+    own, *others = judge.vectors([description.text or "", *texts.values()])
+    alike = wording([vector for other, vector in zip(texts, others, strict=True) if other in by_method])
+    return Said(own - alike, {other: vector - alike for other, vector in zip(texts, others, strict=True)})
+
+
 # --------------------------------------------------------------------------------------------------------- output side
 
 
 def _try_texts(
-    judge: Judge, case: Case, contrasts: Mapping[int, Vector], description: Description
+    judge: Judge, case: Case, contrasts: Mapping[int, Vector], said: Said
 ) -> tuple[HitHalves | None, Measurement]:
     if case.refusal is not None:
         return None, case.refusal
-    (vector,) = judge.vectors([description.text or ""])
-    hits = HitHalves(*(judge_pairs(vector, case.feature, half, contrasts) for half in case.pairs))
-    wrong, vectors = _wrong(judge, case, description)
-    wrong_hits = judge_wrong(vectors, case.feature, wrong, contrasts)
+    hits = HitHalves(*(judge_pairs(said.own, case.feature, half, contrasts) for half in case.pairs))
+    wrong: dict[Pair, int] = judge.court.draw_wrong(case, said.others)
+    wrong_hits = judge_wrong(said.others, case.feature, wrong, contrasts)
     return hits, evaluate_output_embedding(case.pairs.report, hits.report, wrong, wrong_hits)
-
-
-def _wrong(judge: Judge, case: Case, description: Description) -> tuple[dict[Pair, int], dict[int, Vectors]]:
-    """Return, for each pair, a feature whose description by the same method is wrong here, and their embeddings."""
-    texts = judge.court.texts_by(description)
-    wrong = judge.court.draw_wrong(case, texts)
-    chosen = sorted(set(wrong.values()))
-    return wrong, dict(zip(chosen, judge.vectors([texts[i] for i in chosen]), strict=True)) if chosen else {}
 
 
 # ---------------------------------------------------------------------------------------------------------- input side
 
 
-def _try_contexts(judge: Judge, feature: int, description: Description) -> tuple[Measurement | None, Measurement]:
+def _try_contexts(judge: Judge, feature: int, said: Said) -> tuple[Measurement | None, Measurement]:
     """Return the embedding AUROC on contexts to rank with, where there is a ranking, and on those to report."""
     court = judge.court
     if feature not in court.exemplars:
@@ -116,19 +124,18 @@ def _try_contexts(judge: Judge, feature: int, description: Description) -> tuple
     contexts = held_out_contexts(court.exemplars[feature])
     spec = court.block.brief.spec
     if spec.options.survivors is None and "refined" not in spec.methods:
-        return None, _rank_contexts(judge, feature, description, contexts)
+        return None, _rank_contexts(judge, feature, said, contexts)
     choose, report = contexts.halves()
-    return _rank_contexts(judge, feature, description, choose), _rank_contexts(judge, feature, description, report)
+    return _rank_contexts(judge, feature, said, choose), _rank_contexts(judge, feature, said, report)
 
 
-def _rank_contexts(judge: Judge, feature: int, description: Description, contexts: Contexts) -> Measurement:
-    court = judge.court
-    near = {feature, *court.neighbours.get(feature, ())}
-    others = [text for other, text in court.texts_by(description).items() if other not in near]
+def _rank_contexts(judge: Judge, feature: int, said: Said, contexts: Contexts) -> Measurement:
+    near = judge.court.neighbours.get(feature, ())
+    others = [vector for other, vector in said.others.items() if other not in near]
     return evaluate_embedding_auroc(
-        judge.vectors([description.text or ""])[0],
+        said.own,
         judge.vectors(contexts.firing),
         judge.vectors(contexts.silent),
-        list(judge.vectors(others[:_N_AUROC_CONTROLS])),
-        seed=court.seed,
+        others[:_N_AUROC_CONTROLS],
+        seed=judge.court.seed,
     )

@@ -210,7 +210,7 @@ def _is_judged(bench: Bench, case: Case, description: Description, winner: Descr
 
 def _wrong_texts(court: Court, case: Case, description: Description) -> dict[Pair, str]:
     """Return, for the reported pairs that have one, a description by the same method of a feature it is wrong for."""
-    texts = court.texts_by(description)
+    texts = court.wrong_texts(description)
     return {pair: texts[feature] for pair, feature in court.draw_wrong(case, texts).items()}
 
 

@@ -29,7 +29,7 @@ from tests.quality import arms, planted, writing
 from tests.quality.running import Bed, result
 
 FOLDER = Path("build/quality")
-AT_ONCE = 32  # requests in flight: what the server answers together
+AT_ONCE = 128  # requests in flight: enough for full batches of each kind of prompt
 LLM_PORT = 8089  # part of every recipe: with another one, everything would be made anew
 STEPS = ("judge", "pilot", "compared", "judged", "stability")
 
@@ -100,6 +100,8 @@ def _bed(client: Client, stack: Stack, folder: Path) -> Bed:
     if data is None:
         raise StackError("GLOSSARIUM_DEV_DATA is not set; it names the folder with a dictionary and a corpus")
     spec, weights = real_dictionary(data, folder / "converted", Settings())
+    if spec.n_features != arms.N_FEATURES:
+        raise StackError(f"a dictionary of {spec.n_features} features; those compared are of {arms.N_FEATURES}")
     known = (found for found in client.dictionaries() if found.spec == spec and found.state == "ready")
     dictionary = next(known, None)
     if dictionary is None:
@@ -122,13 +124,15 @@ def _llm_variables(model: Path) -> dict[str, str]:
 def _llm(model: Path, folder: Path) -> Iterator[None]:
     """Serve a model for as long as the block lasts."""
     argv = [sys.executable, "-m", "tests.quality.llm_server", "--port", str(LLM_PORT), "--model", str(model)]
-    server = subprocess.Popen([*argv, "--folder", str(folder)])
+    # Large tensors come and go: memory that is given back is paged in again, an eighth of the time.
+    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**35), "MALLOC_ARENA_MAX": "1"}
+    server = subprocess.Popen([*argv, "--folder", str(folder)], env=os.environ | kept)
     try:
         _wait(server)
         yield
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(600)
 
 
 def _wait(server: subprocess.Popen[bytes]) -> None:

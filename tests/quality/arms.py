@@ -5,19 +5,30 @@ controls; sentences are written by the same LLM with the same prompt. They diffe
 becomes the label.
 """
 
+from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from schema.presets import preset
 from schema.records import Method, RunSpec
+from schema.selection import as_text, draw
 
 N_PILOT, N_COMPARED, N_JUDGED = 40, 240, 40
 PAPER_METHODS: tuple[Method, ...] = ("max_activating", "vocabulary", "token_change", "combined", "concat")
 """The paper's single methods: MaxAct, VocabProj, TokenChange, Raw All, Concat All."""
 
-_PILOT = f"random:{N_PILOT}:1"  # not the features that are compared
-_COMPARED = f"random:{N_COMPARED}:0"
-_JUDGED = f"random:{N_JUDGED}:0"  # the first of those compared
+N_FEATURES = 4_096
+"""Of the real dictionary."""
+
+
+def _drawn(n: int) -> str:
+    """Return the first n features of a draw without those of the pilot, which prompts were tuned on."""
+    pilot = set(islice(draw(N_FEATURES, 1), N_PILOT))
+    return as_text(list(islice((i for i in draw(N_FEATURES, 0) if i not in pilot), n)))
+
+
+_PILOT = f"random:{N_PILOT}:1"
+_COMPARED, _JUDGED = _drawn(N_COMPARED), _drawn(N_JUDGED)
 _TESTED = {"judge_trials": 1, "judged": "label"}
 _INPUT_AND_EMBEDDINGS = ("input", "output")
 _AND_JUDGE = (*_INPUT_AND_EMBEDDINGS, "output_llm")

@@ -30,6 +30,7 @@ from xgrammar.contrib.hf import LogitsProcessor as GrammarProcessor
 
 AT_ONCE = 32
 _WAIT_S = 0.5  # for company
+_BEGINNING = 64  # tokens: prompts of one kind are about as long, and little of a batch is padding
 
 
 @dataclass
@@ -45,9 +46,14 @@ class Asked:
     answer: Future[dict[str, Any]] = field(default_factory=Future)
 
     @property
-    def alike(self) -> tuple[float, float, int]:
-        """Return what requests of one batch have in common."""
-        return (self.temperature, self.penalty, self.max_tokens)
+    def key(self) -> tuple[object, ...]:
+        """Return what decides the answer: who asks again after a time-out is given what was made meanwhile."""
+        return (tuple(self.ids), self.max_tokens, self.temperature, self.penalty, self.seed, self.schema)
+
+    @property
+    def alike(self) -> tuple[object, ...]:
+        """Return what requests of one batch have in common: how to sample, and how they begin."""
+        return (self.temperature, self.penalty, self.max_tokens, tuple(self.ids[:_BEGINNING]))
 
 
 class FrequencyPenalty(LogitsProcessor):  # type: ignore[misc]
@@ -74,6 +80,8 @@ class Server:
         self._compiled = cache(self._compiler.compile_json_schema)
         self._any = self._compiler.compile_grammar("root ::= [^]*")
         self._asked: queue.Queue[Asked] = queue.Queue()
+        self._known: dict[tuple[object, ...], Future[dict[str, Any]]] = {}
+        self._lock = threading.Lock()
         threading.Thread(target=self._work, daemon=True).start()
 
     def ask(self, body: dict[str, Any]) -> "Future[dict[str, Any]]":
@@ -88,6 +96,11 @@ class Server:
             seed=int(body.get("seed") or 0),
             schema=json.dumps(schema) if schema else None,
         )
+        with self._lock:
+            known = self._known.get(asked.key)
+            if known is not None and not (known.done() and known.exception()):
+                return known
+            self._known[asked.key] = asked.answer
         self._asked.put(asked)
         return asked.answer
 
@@ -107,7 +120,7 @@ class Server:
 
     def _fill(self, waiting: list[Asked]) -> None:
         deadline = time.monotonic() + _WAIT_S
-        while len(waiting) < AT_ONCE and (left := deadline - time.monotonic()) > 0:
+        while (left := deadline - time.monotonic()) > 0:
             try:
                 waiting.append(self._asked.get(timeout=left))
             except queue.Empty:
@@ -221,7 +234,7 @@ def app(server: Server) -> FastAPI:
 
     @api.post("/v1/chat/completions")
     async def chat(request: Request) -> dict[str, Any]:
-        return await asyncio.wrap_future(server.ask(await request.json()))
+        return await asyncio.shield(asyncio.wrap_future(server.ask(await request.json())))
 
     return api
 

@@ -19,7 +19,7 @@ from workers.accounts import CompletionCache
 from workers.embeddings import Vectors, embed
 from workers.judge import MAX_TOKENS, TEMPERATURE
 from workers.llm import complete
-from workers.methods.output_evaluation import EmbeddedSet, Matrix, contrast, embedding_choice
+from workers.methods.output_evaluation import EmbeddedSet, Matrix, contrast, embedding_choice, wording
 from workers.methods.statistics import stream
 from workers.parse import JudgeReply, shortened
 
@@ -169,7 +169,8 @@ def measure(settings: Settings, folder: Path) -> None:
 
 def _by_embeddings(trial: Trial, settings: Settings) -> bool:
     contrasts = [contrast(EmbeddedSet(_vectors(CONCEPTS[name], settings), _NONE)) for name in trial.names]
-    return embedding_choice(_vectors([trial.described], settings)[0], contrasts).credit(trial.correct) == 1
+    described, *others = _vectors([trial.described, *(c for c in CONCEPTS if c != trial.described)], settings)
+    return embedding_choice(described - wording(others), contrasts).credit(trial.correct) == 1
 
 
 def _vectors(texts: Sequence[str], settings: Settings) -> Matrix:

@@ -71,7 +71,10 @@ def result(bed: Bed, arm: Arm) -> Result:
         if known["spec"] == asked:
             return read(known["result"])
     bed.console.print(f"{arm.name} …")
-    run = progress.watch(bed.client, (_unfinished(bed, arm, asked) or bed.client.submit_run(spec)).id, bed.console)
+    run = _unfinished(bed, arm, asked) or bed.client.submit_run(spec)
+    if run.state == "paused":
+        run = bed.client.resume(run.id)
+    run = progress.watch(bed.client, run.id, bed.console)
     if run.state != "done":
         raise GlossariumError(f"{arm.name} ended {run.state}: {run.note or 'no reason given'}")
     found = _gather(bed, arm, run)

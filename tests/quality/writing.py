@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from schema.records import Estimate, Method
+from schema.settings import Settings
 from tests.quality.arms import PAPER_METHODS
 from tests.quality.comparing import Compared, compare, rank_one, share
 from tests.quality.running import Bed, Result, Row, read
@@ -68,19 +69,13 @@ def _share(rows: Sequence[Row], kind: str) -> Estimate | None:
 
 def measure_stability(first: Result, second: Result, bed: Bed) -> None:
     """Write how often the label of a second seed is nearest to the first seed's of the same feature."""
-    from schema.settings import Settings
-
     texts = {row.feature: row.text for row in first.labels if row.text}
     others = {row.feature: row.text for row in second.labels if row.text}
     both = sorted(texts.keys() & others.keys())
     settings = Settings(embeddings_base_url=bed.embeddings_base_url)
     vectors = [embed([one[feature] or "" for feature in both], settings) for one in (texts, others)]
     found = rank_one(vectors[0], vectors[1])
-    document = {
-        "n": len(both),
-        "rank_one": found.model_dump(),
-        "seconds_needed": "rank 1 among all of the run's labels",
-    }
+    document = {"n": len(both), "rank_one": found.model_dump()}
     (bed.folder / "stability.json").write_text(json.dumps(document), "utf-8")
 
 
@@ -218,7 +213,7 @@ def _pilot(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "\n".join([*lines, _MISSING])
     lines += [
-        "40 features, drawn by another seed than those compared below. LLM tokens a feature: description, sentences.",
+        "40 features, none of them compared below. LLM tokens a feature: description, sentences.",
         "",
         "| method | input success | output success, embedding judge | tokens |",
         "| --- | --- | --- | --- |",

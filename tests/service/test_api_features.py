@@ -3,11 +3,14 @@
 import base64
 import json
 import uuid
+from pathlib import Path
 
 import pytest
+from rich.panel import Panel
 
 from prompts import Ask, load_prompt, prompt_ids
 from prompts.describing import messages_for
+from prompts.estimating import TOKENS_OF_A_REPLY
 from prompts.evidence import Evidence
 from schema.errors import InvalidInput, NotFound
 from schema.records import (
@@ -22,9 +25,11 @@ from schema.records import (
     Status,
     VocabularyProjection,
 )
+from schema.settings import Settings
 from schema.store import database, descriptions, evidence, features, labels, scores
-from service import examples
-from tests.service.conftest import D_MLP, Api
+from schema.wire import FeaturePrompt
+from service import examples, render
+from tests.service.conftest import D_MLP, Api, serving
 
 WHOLE = Feature.model_validate(examples.FEATURE)
 
@@ -211,6 +216,29 @@ def test_a_features_prompt_is_what_a_describer_is_sent(api: Api, known: Dictiona
     assert asked.prompt_id == "describe/feature.v1"
     assert asked.n_tokens is not None
     assert asked.n_tokens > 100
+
+
+def title_of(asked: FeaturePrompt) -> str:
+    panel = render.feature_prompt(asked)
+    assert isinstance(panel, Panel)
+    return str(panel.title)
+
+
+def test_a_prompt_comes_with_its_price_where_that_is_known(
+    settings: Settings, known: Dictionary, tmp_path: Path
+) -> None:
+    path = tmp_path / "profiles.toml"
+    prices = "prices = {prompt = 3.0, completion = 15.0}"
+    path.write_text(f'[profiles.priced]\nbase_url = "http://h/v1"\nmodel = "m"\n{prices}\n')
+    with serving(settings.model_copy(update={"llm_profiles": path})) as api:
+        run = api.client.submit_run(RunSpec(dictionary_id=known.id, llm="priced"))
+        (asked,) = api.client.prompts(known.id, 3, methods=["vocabulary"], run_id=run.id)
+        (unknown,) = api.client.prompts(known.id, 3, methods=["vocabulary"])
+    assert asked.n_tokens is not None
+    assert asked.dollars == pytest.approx((3 * asked.n_tokens + 15 * TOKENS_OF_A_REPLY) / 1e6)
+    assert "about $" in title_of(asked)
+    assert unknown.dollars is None
+    assert "price not known" in title_of(unknown)
 
 
 def test_a_method_without_evidence_says_why_it_has_no_prompt(api: Api, known: Dictionary) -> None:

@@ -27,6 +27,7 @@ from workers.methods.output_evaluation import (
     reached_targets,
     text_set,
     verdict,
+    wording,
 )
 
 BOTH = frozenset({0.5, -0.5})
@@ -259,6 +260,29 @@ def test_planted_descriptions_win_and_shuffled_ones_are_at_chance():
     assert np.mean(right) > 0.99
     assert np.mean(wrong_rate) == pytest.approx(1 / 3, abs=0.08)
     assert np.mean(shuffled) == pytest.approx(1 / 3, abs=0.08)
+
+
+def test_what_all_descriptions_say_alike_changes_no_choice():
+    n = 60
+    meanings, contrasts = planted_run(n, 32, noise=1.0)
+    units = meanings / np.linalg.norm(meanings, axis=1, keepdims=True)
+    worded = units + 3 * np.random.default_rng(1).normal(size=32) / np.sqrt(32)  # "fires on …; then promotes …"
+    pool = plain_pool(n)
+
+    def rate(descriptions):
+        pairs = {i: draw_pairs(0, i, [j for j in range(n) if j != i], pool).report for i in range(n)}
+        return np.mean([judge_pairs(descriptions[i], i, pairs[i], contrasts) for i in range(n)])
+
+    centred = [worded[i] - wording([worded[j] for j in range(n) if j != i]) for i in range(n)]
+    assert rate(worded) < 0.9
+    assert rate(centred) > 0.99
+    assert rate(centred) == pytest.approx(rate(units), abs=0.02)
+
+
+def test_few_descriptions_have_no_wording_and_equal_ones_say_nothing():
+    same = np.array([1.0, 0, 0])
+    assert wording([same] * 7) == 0
+    assert judge_pairs(same - wording([same] * 8), 0, [(1, 2)], dict(enumerate(np.eye(3)))) == (pytest.approx(1 / 3),)
 
 
 # -------------------------------------------------------------------------- judges that do not read the description

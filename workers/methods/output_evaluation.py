@@ -24,6 +24,8 @@ from workers.methods.statistics import Measurement, Vector, chance, measured, st
 MAX_COSINE = 0.5
 CHANCE = 1 / 3
 LETTERS = "ABC"
+FEWEST_TO_CENTRE = 8
+"""Descriptions by a method from which on their mean is its wording rather than what a few of them mean."""
 TIE = 1e-6
 """Scores (cosines in float32) closer than this are equal."""
 
@@ -235,6 +237,15 @@ def _unit(rows: Vector) -> Vector:
     norms = np.linalg.norm(rows, axis=-1, keepdims=True)
     result: Vector = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
     return result
+
+
+def wording(descriptions: Sequence[Vector]) -> Vector | float:
+    """Return what other features' descriptions by one method have in common, to be taken from each: (d,).
+
+    descriptions: unit embeddings, each (d,). "it finds words for …" or "fires on …; then promotes …" stands in all of a
+    method's descriptions, is closer to some sets than to others, and says nothing of a feature. 0 for fewer than eight.
+    """
+    return np.mean(descriptions, axis=0) if len(descriptions) >= FEWEST_TO_CENTRE else 0.0
 
 
 class EmbeddingChoice(NamedTuple):
