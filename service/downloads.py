@@ -67,10 +67,13 @@ def receive(format_: ExportFormat, parts: Iterator[bytes], whole: Path, progress
 
 def _unpack(format_: ExportFormat, source: tars.Source, folder: Path, progress: Progress) -> None:
     folder.mkdir()
-    for member in tars.members(source, what="the export"):
-        path = folder / tars.check_name(member.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
+    parents: set[str] = set()
+    for member in tars.members(source, what="the export"):  # which names no file outside
+        parent = member.name.rpartition("/")[0]
+        if parent not in parents:
+            (folder / parent).mkdir(parents=True, exist_ok=True)
+            parents.add(parent)
+        with open(f"{folder}/{member.name}", "xb", buffering=0) as file:
             for chunk in member.chunks():
                 file.write(chunk)
         progress(_number(member.name) * _PER_NUMBER[format_])

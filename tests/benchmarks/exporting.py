@@ -52,7 +52,7 @@ def exporting() -> Iterator[Row]:
                 seconds = _seconds(api.client, many, format_, options, Path(folder))
                 ours = N / seconds
                 parts = f", {', '.join(map(str, options['parts']))}" if "parts" in options else ""  # type: ignore[arg-type]
-                name = f"export of 100,000 features, {format_}{parts}"
+                name = f"export of {N:,} features, {format_}{parts}"
                 target = f">= {LEAST:,}/s"
                 yield Row(name, ours, LEAST, ours / LEAST, "1/s", target, ours >= LEAST, "speed against the target")
             yield at_most("peak memory of API and client, after that", _peak_mb(), before, 1.1, "MB", "10,000 features")
