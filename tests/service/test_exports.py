@@ -201,6 +201,15 @@ def test_the_command_writes_a_file_or_a_folder_and_never_over_one(
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
+def test_progress_is_told_in_features(api: Api, known: Dictionary, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    for format_, done in (("csv", D_MLP), ("delphi", 5)):
+        told.clear()
+        api.client.export(known.id, format_, tmp_path / format_, lambda *now: told.append(now))
+        assert told[-1] == (done, D_MLP)
+        assert told == sorted(told)
+
+
 def test_an_export_that_is_cut_off_leaves_nothing(
     api: Api, known: Dictionary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

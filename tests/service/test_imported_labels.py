@@ -172,6 +172,13 @@ def test_what_we_export_for_other_tools_comes_in_again(
     assert said == {" ".join(TEXT.split())}
 
 
+def test_a_feature_is_shown_with_where_its_labels_are_from(at_api: Glossarium, api: Api, neurons: Dictionary) -> None:
+    api.client.import_labels(neurons.id, [ImportedLabel(feature=3, text="rivers")], "neuronpedia 6-res-jb")
+    shown = at_api("show", neurons.id, 3).stdout
+    assert "rivers" in shown
+    assert "from neuronpedia 6-res-jb" in shown
+
+
 def test_the_command_names_what_is_wrong_and_ends_with_code_2(
     at_api: Glossarium, neurons: Dictionary, tmp_path: Path
 ) -> None:
