@@ -29,9 +29,13 @@ class Row(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """What LLM calls of one purpose used on the arm's own features, cached prefixes included; seconds of waiting."""
+    """What LLM calls of one purpose used on the arm's own features, cached prefixes included; seconds of waiting.
+
+    n_features: features that were asked about; what an earlier arm had asked already is not asked again.
+    """
 
     calls: int
+    n_features: int
     prompt_tokens: int
     completion_tokens: int
     seconds: float
@@ -144,14 +148,16 @@ def _row(feature: int, method: Method | None, text: str | None, tested: Sequence
 
 
 def _spent(bed: Bed, run: Run, features: Sequence[int]) -> dict[str, Spent]:
-    """Return what was used by purpose on these features; the run's own pool beside them is left out."""
-    query = """
-        SELECT purpose, count(*) FILTER (WHERE NOT from_cache), sum(prompt_tokens), sum(completion_tokens),
-               sum(latency_s)
-        FROM call WHERE run_id = %s AND feature = ANY(%s) GROUP BY purpose ORDER BY purpose
+    """Return what was used by purpose on these features; the run's own pool beside them is left out.
+
+    Runs of the same spec that were given up count as well: what they had asked was not asked again.
     """
+    query = """
+        SELECT purpose, count(*), count(DISTINCT feature), sum(prompt_tokens), sum(completion_tokens), sum(latency_s)
+        FROM call WHERE run_id = ANY(%s) AND feature = ANY(%s) AND NOT from_cache AND prompt_tokens > 0
+        GROUP BY purpose ORDER BY purpose
+    """
+    same = [other.id for other in bed.client.runs(bed.dictionary_id) if other.spec == run.spec]
     with database.connect(bed.database_url) as connection:
-        rows = connection.execute(query, (run.id, list(features))).fetchall()
-    return {
-        purpose: Spent(int(calls), int(read_), int(written), float(s)) for purpose, calls, read_, written, s in rows
-    }
+        rows = connection.execute(query, (same, list(features))).fetchall()
+    return {purpose: Spent(*map(int, counts), float(seconds)) for purpose, *counts, seconds in rows}

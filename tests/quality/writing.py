@@ -9,7 +9,7 @@ from schema.records import Estimate, Method
 from schema.settings import Settings
 from tests.quality.arms import PAPER_METHODS
 from tests.quality.comparing import Compared, compare, rank_one, share
-from tests.quality.running import Bed, Result, Row, read
+from tests.quality.running import Bed, Result, Row, Spent, read
 from workers.embeddings import embed
 
 _KINDS = {
@@ -52,10 +52,11 @@ def best_of(found: Result) -> Method:
 def tokens_of(found: Result, method: str) -> float:
     """Return the LLM tokens that a description of one method takes, with the sentences that test it, a feature."""
     parts = ("max_activating", "vocabulary", "token_change") if method == "concat" else (method,)
+    asked = (of for name, of in found.spent.items() if name in _purposes(parts))
+    write = found.spent.get("write")
     n_written = sum(row.status["input"] != "untested" for row in found.descriptions) or 1
-    written = sum(of.prompt_tokens + of.completion_tokens for name, of in found.spent.items() if name == "write")
-    asked = sum(of.prompt_tokens + of.completion_tokens for name, of in found.spent.items() if name in _purposes(parts))
-    return asked / found.n_features + written / n_written
+    written = (write.prompt_tokens + write.completion_tokens) / n_written if write else 0.0
+    return sum(map(_a_feature, asked)) + written
 
 
 def _purposes(methods: Iterable[str]) -> frozenset[str]:
@@ -131,7 +132,11 @@ def _published(found: Result) -> Scored:
 
 def _tokens_in_all(found: Result) -> float:
     """Return the LLM tokens a feature of everything that the arm asked."""
-    return sum(of.prompt_tokens + of.completion_tokens for of in found.spent.values()) / found.n_features
+    return sum(map(_a_feature, found.spent.values()))
+
+
+def _a_feature(spent: Spent) -> float:
+    return (spent.prompt_tokens + spent.completion_tokens) / spent.n_features
 
 
 def _plain_scored(one: Scored) -> dict[str, Any]:
@@ -148,7 +153,7 @@ def _compared(ours: Result, theirs: Result) -> dict[str, Any]:
         if a and b:
             found[kind] = _plain_compared(compare(a, b))
     found["tokens"] = {
-        name: {purpose: [of.calls, of.prompt_tokens, of.completion_tokens] for purpose, of in arm.spent.items()}
+        name: {purpose: of._asdict() for purpose, of in arm.spent.items()}
         for name, arm in (("published", ours), ("paper", theirs))
     }
     found["controls"] = {"published": ours.controls, "paper": theirs.controls}
@@ -240,7 +245,9 @@ def _comparison(name: str, found: Mapping[str, Any]) -> str:
             figures = (_said(of["first"]), _said(of["second"]), _said(of["difference"], sign="+"), f"{of['p']:.2g}")
             lines.append(f"| {title} | {' | '.join(figures)} | {of['n']} |")
     for side, spent in found["tokens"].items():
-        read, written = (sum(of[i] for of in spent.values()) / found["n_features"] for i in (1, 2))
+        read, written = (
+            sum(of[f"{kind}_tokens"] / of["n_features"] for of in spent.values()) for kind in ("prompt", "completion")
+        )
         lines += ["", f"LLM tokens a feature, {side}: {read:,.0f} read and {written:,.0f} written."]
     return "\n".join([*lines, ""])
 
