@@ -1,5 +1,7 @@
 """Archives: what is exported whole comes in whole elsewhere, and bad ones leave nothing behind."""
 
+import base64
+import hashlib
 import io
 import json
 import tarfile
@@ -11,6 +13,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+import zstandard
 
 from schema.errors import BadArchive, Conflict, InvalidInput
 from schema.records import Dictionary, Encoder, Label, RunSpec, Sentences, Status
@@ -275,6 +278,48 @@ def test_bad_archives_are_refused_with_their_reasons_and_leave_nothing(
     with database.connect(elsewhere.settings.database_url) as connection:
         for table in ("feature", "evidence", "provenance", "reading", "context", "run", "idempotency"):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table  # type: ignore[arg-type]
+
+
+def rewritten(content: bytes, edit: Callable[[dict[str, Any]], object]) -> bytes:
+    """Return an archive whose feature 3 was edited, and whose end says so: whole, but not one of ours."""
+    members, name = unpacked(content), "features/0.jsonl.zst"
+    lines = zstandard.ZstdDecompressor().decompress(members[name]).splitlines()
+    feature = json.loads(lines[4])
+    edit(feature)
+    lines[4] = json.dumps(feature).encode()
+    members[name] = zstandard.ZstdCompressor().compress(b"\n".join(lines))
+    sums = {key: hashlib.sha256(value).hexdigest() for key, value in members.items() if key != "end.json"}
+    return packed({**members, "end.json": json.dumps({"members": sums}).encode()})
+
+
+JUNK = base64.b64encode(b"\x03 no frame").decode()
+EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "nothing": (lambda line: None, ""),
+    "a number": (lambda line: line.update(feature=4), "feature 4 comes where 3 should"),
+    "a field more": (lambda line: line.update(html="x"), "html: Extra inputs are not permitted"),
+    "no record": (lambda line: line["descriptions"][0]["body"].pop("status"), "feature 3: status: Field required"),
+    "of another": (lambda line: line["descriptions"][0]["body"].update(feature=4), "is of another feature"),
+    "a place": (lambda line: line["scores"][0].update(description=7), "description=7; there are 1"),
+    "below": (lambda line: line["labels"][0].update(run=-1), "run=-1; there are 2"),
+    "current": (lambda line: line.update(current=2), "current=2; there are 2"),
+    "provenance": (lambda line: line["evidence"][0].update(provenance=2), "provenance=2; there are 2"),
+    "no bytes": (lambda line: line["evidence"][0].update(payload="@"), "exemplars of feature 3"),
+    "no frame": (lambda line: line["evidence"][0].update(payload=JUNK), "exemplars of feature 3: a packed record"),
+    "twice": (lambda line: line["evidence"].append(line["evidence"][0]), "can't be stored: duplicate key"),
+    "a NUL": (lambda line: line["descriptions"][0]["body"].update(text="a\0"), "can't be stored"),
+}
+
+
+def test_archives_that_are_whole_and_make_no_sense_are_refused_too(api: Api, elsewhere: Api, whole: Dictionary) -> None:
+    content = exported(api, whole, "archive")
+    for name, (edit, said) in EDITS.items():
+        response = elsewhere.http.post("/v1/dictionaries/import", content=rewritten(content, edit))
+        if not said:
+            assert response.status_code == 201, response.text
+            elsewhere.client.delete_dictionary(uuid.UUID(response.json()["id"]))
+        else:
+            assert said in elsewhere.problem(response, 422, "BadArchive"), name
+    assert list(elsewhere.client.dictionaries()) == []
 
 
 def test_an_archive_of_a_subject_that_is_not_allowed_is_refused(
