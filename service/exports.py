@@ -1,7 +1,7 @@
 """Exports over HTTP: the labels of a dictionary in the forms of other tools, or everything as one archive.
 
-All of it is read in one snapshot, some features at a time, and sent as it is read: a dictionary of a million features
-takes no more memory than one of a thousand.
+All of it is read in one snapshot, some features at a time, and sent as it is read: memory does not grow with the
+dictionary.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
