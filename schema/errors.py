@@ -11,7 +11,9 @@
     │   ├── BadCorpus           empty, unreadable or outside the operator's folder
     │   ├── BadSelection        a feature index or selection that the dictionary does not have
     │   ├── BadSchedule         a cron line or a time zone that can't be used
-    │   └── BadBudget           not a budget, or one in dollars where a price is not known
+    │   ├── BadBudget           not a budget, or one in dollars where a price is not known
+    │   ├── BadArchive          no whole archive of a dictionary, or one that holds what none of ours does
+    │   └── BadLabels           a file of others' labels that can't be read as what it seems to be
     ├── NotFound                no such row, or not this tenant's (HTTP 404)
     ├── Conflict                the same key with another body, or a state that forbids it (HTTP 409)
     ├── TooLarge                over a size limit (HTTP 413)
@@ -80,6 +82,14 @@ class BadSchedule(InvalidInput):
 
 class BadBudget(InvalidInput):
     """Not a budget, or one in dollars where a price is not known."""
+
+
+class BadArchive(InvalidInput):
+    """The file is no whole archive of a dictionary, or holds what no archive of ours does."""
+
+
+class BadLabels(InvalidInput):
+    """The file of labels can't be read as what it seems to be."""
 
 
 class NotFound(GlossariumError):

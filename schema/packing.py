@@ -31,6 +31,10 @@ _FLOATS = ("<f2", "<f4", "<f8")
 _INTEGERS = ("|u1", "<i2", "<u4", "<i8")
 _MARK, _SPACE = "\x1f", "\x1e"  # begins a text; stands for a space within one
 _LENGTH = struct.Struct("<I")
+_MOST_BYTES = 2**26
+"""Of a body; real ones have some ten thousand. What is imported may say anything of its size."""
+_MOST_VALUES = 2**20
+"""In the columns of a record, and of objects in it; real ones have some ten thousand."""
 
 # The header is [table, tables]; the last row of that table is the record. A table is [n_rows, {field: node}].
 # A node says where the values of a column are:
@@ -73,15 +77,23 @@ def body_of_texts(texts: Sequence[str]) -> bytes:
 def unpack(cls: type[R], data: bytes) -> R:
     """Return the record that `pack` made these bytes of. Raises GlossariumError on any other bytes."""
     body = _decompressed(data)
-    (n_bytes,) = _LENGTH.unpack_from(body)
-    nodes = json.loads(body[_LENGTH.size : _LENGTH.size + n_bytes].decode("utf-8", "surrogatepass"))
-    return cls.model_validate(_Reader(body, _LENGTH.size + n_bytes).record(nodes))
+    try:
+        (n_bytes,) = _LENGTH.unpack_from(body)
+        nodes = json.loads(body[_LENGTH.size : _LENGTH.size + n_bytes].decode("utf-8", "surrogatepass"))
+        return cls.model_validate(_Reader(body, _LENGTH.size + n_bytes).record(nodes))
+    except (ValueError, LookupError, TypeError, struct.error, RecursionError) as exc:
+        raise GlossariumError(f"a packed record of {len(data)} bytes is no {cls.__name__}: {exc!r:.200}") from exc
 
 
 def unpack_texts(data: bytes) -> tuple[str, ...]:
     """Return the texts that `pack_texts` made these bytes of. Raises GlossariumError on any other bytes."""
     body = _decompressed(data).decode("utf-8", "surrogatepass")
     return tuple(json.loads(body) if body.startswith("[") else _parted(body))
+
+
+def check_packed(data: bytes) -> None:
+    """Raise GlossariumError unless bytes are of this version, whole, and of a size that is read."""
+    _decompressed(data)
 
 
 def _compressed(body: bytes) -> bytes:
@@ -97,6 +109,9 @@ def _decompressed(data: bytes) -> bytes:
             f"a packed record of version {data[:1].hex() or 'none'}; this installation reads {VERSION:02x}"
         )
     try:
+        n_bytes = zstandard.frame_content_size(data[1:])
+        if not 0 <= n_bytes <= _MOST_BYTES:
+            raise GlossariumError(f"a packed record of {n_bytes} bytes; at most {_MOST_BYTES} are read")
         return zstandard.ZstdDecompressor(dict_data=_dictionary()).decompress(data[1:])
     except zstandard.ZstdError as exc:
         raise GlossariumError(f"a packed record of {len(data)} bytes is damaged: {exc}") from exc
@@ -246,18 +261,21 @@ class _Reader:
     def __init__(self, body: bytes, start: int) -> None:
         self._body = body
         self._at = start
+        self._left = _MOST_VALUES
 
     def record(self, header: tuple[int, list[tuple[int, dict[str, Node]]]]) -> Any:
         """Return the object that a header is of."""
         root, tables = header
         rows = []
         for n, nodes in tables:
+            self._count(n)
             fields = {field: self._join(node, n) for field, node in nodes.items()}
             rows.append([{field: values[i] for field, values in fields.items()} for i in range(n)])
-        return _resolved(_Row(root, len(rows[root]) - 1), rows)
+        return _resolved(_Row(root, len(rows[root]) - 1), rows, [_MOST_VALUES])
 
     def _join(self, node: Node, n: int) -> list[Any]:
         """Return the n values of a node, objects by their rows."""
+        self._count(n)
         if "r" in node:
             return [_Row(node["r"], row) for row in self._join(node["v"], n)]
         if "l" in node:
@@ -268,6 +286,12 @@ class _Reader:
         if "c" in node:
             return self._numbers(node, n)
         return [_unplain(value) for value in node["j"]]
+
+    def _count(self, n: int) -> None:
+        """Refuse what says that it holds more than a record ever does, before memory is asked for."""
+        self._left -= n
+        if n < 0 or self._left < 0:
+            raise GlossariumError(f"a packed record says that it holds {n} values; at most {_MOST_VALUES} are read")
 
     def _numbers(self, node: Node, n: int) -> list[Any]:
         """Return n numbers, with the zeros that were left out."""
@@ -290,12 +314,18 @@ def _unplain(value: Any) -> Any:
     return [_unplain(element) for element in value] if isinstance(value, list) else value
 
 
-def _resolved(value: Any, rows: Sequence[Sequence[dict[str, Any]]]) -> Any:
-    """Return a value with every row replaced by its object."""
+def _resolved(value: Any, rows: Sequence[Sequence[dict[str, Any]]], left: list[int]) -> Any:
+    """Return a value with every row replaced by its object.
+
+    left:  how many more objects may be made, in a list: equal ones are stored once, and few bytes could stand for many.
+    """
     if isinstance(value, _Row):
-        return {field: _resolved(part, rows) for field, part in rows[value.table][value.row].items()}
+        left[0] -= 1
+        if left[0] < 0:
+            raise GlossariumError(f"a packed record of more than {_MOST_VALUES} objects; that many are not read")
+        return {field: _resolved(part, rows, left) for field, part in rows[value.table][value.row].items()}
     if isinstance(value, list) and not _NESTED.isdisjoint(map(type, value)):
-        return [_resolved(element, rows) for element in value]
+        return [_resolved(element, rows, left) for element in value]
     return value
 
 

@@ -102,10 +102,12 @@ Method = Literal[
     "combined",
     "concat",
     "refined",
+    "imported",
 ]
 """`combined*` are the paper's Ensemble Raw (one prompt over several kinds of evidence), `concat` its Ensemble Concat
 (no LLM call of its own); v = vocabulary, m = max_activating, t = token_change; without a suffix all three. `refined` is
-the best of the others, revised by a describer that sees what it fails on."""
+the best of the others, revised by a describer that sees what it fails on; `imported` are others' labels, from a file,
+which a run takes as they are: a feature may have none or several."""
 
 Evaluation = Literal["input", "output", "output_llm", "free", "detection", "fuzzing", "sensitivity"]
 """`output` is the embedding judge, `output_llm` the LLM judge, `free` the LLM-free feature and embedding scores;

@@ -1,9 +1,10 @@
 """What travels over HTTP beside the records: queries, pages, readiness and problems."""
 
+import unicodedata
 from typing import Literal
 from uuid import UUID
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from schema.records import Budget, Corpus, Dictionary, FeatureSummary, Label, Method, Record, Run, Status
 
@@ -11,6 +12,9 @@ FeatureSort = Literal[
     "index", "-index", "density", "-density", "input_lift", "-input_lift", "output_lift", "-output_lift"
 ]
 FeatureStatus = Status | Literal["unlabelled"]
+
+
+_DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 
 
 class PageQuery(Record):
@@ -63,6 +67,67 @@ class LabelQuery(PageQuery):
     """A page of current labels, by feature."""
 
     run_id: UUID | None = Field(None, description="only features that this run selected")
+
+
+ExportFormat = Literal["csv", "json", "parquet", "delphi", "neuronpedia", "archive"]
+NeuronpediaPart = Literal["features", "activations", "explanations"]
+
+
+class ExportQuery(Record):
+    """What to export of a dictionary, in which form."""
+
+    format: ExportFormat = Field("csv", description="`archive` is everything, and can be imported again")
+    model: str | None = Field(
+        None, min_length=1, max_length=60, description="what Neuronpedia calls the subject; its own name unless given"
+    )
+    source: str | None = Field(
+        None,
+        min_length=1,
+        max_length=60,
+        description="what Neuronpedia (6-res-jb) or delphi (layers.6) calls the dictionary; by its site unless given",
+    )
+    parts: tuple[NeuronpediaPart, ...] = Field(
+        ("features", "activations", "explanations"), min_length=1, description="of neuronpedia; repeat it for several"
+    )
+    weights: bool = Field(True, description="of an archive: with the weights, which are most of it")
+
+
+class ImportedLabel(Record):
+    """What somebody else says of a feature: a line of a PUT of descriptions."""
+
+    feature: int = Field(ge=0)
+    text: str = Field(min_length=1, max_length=2000)
+    author: str | None = Field(None, max_length=200)
+    model: str | None = Field(None, max_length=200, description="that wrote it")
+    method: str | None = Field(None, max_length=200, description="by which it was found, in the words of its origin")
+
+    @field_validator("text", "author", "model", "method")
+    @classmethod
+    def _is_plain(cls, text: str | None) -> str | None:
+        """Refuse control characters, and marks that make a text read as another."""
+        for character in text or "":
+            if character in _DIRECTION or unicodedata.category(character) in ("Cc", "Cs"):
+                raise ValueError(f"holds the control character U+{ord(character):04X}")
+        if text is not None and not text.strip():
+            raise ValueError("is blank")
+        return text
+
+
+class OriginQuery(Record):
+    """Where imported labels are from."""
+
+    origin: str = Field(
+        min_length=1, max_length=200, description="their name for it", examples=["neuronpedia gpt2-small/6-res-jb"]
+    )
+
+
+class LabelsImported(Record):
+    """What came of an import of labels."""
+
+    origin: str
+    n_labels: int
+    n_features: int = Field(description="that have one of them")
+    n_new: int = Field(description="labels that were not there yet, in the same words and of the same origin")
 
 
 class DictionaryPage(Record):

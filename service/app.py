@@ -12,10 +12,25 @@ from schema.release import release
 from schema.settings import Settings, load_settings
 from schema.store import database
 from schema.store.database import open_pool
-from service import corpora, dictionaries, docs, errors, estimates, features, health, labels, prompts, runs, schedules
+from service import (
+    corpora,
+    dictionaries,
+    docs,
+    errors,
+    estimates,
+    exports,
+    features,
+    health,
+    imports,
+    labels,
+    prompts,
+    runs,
+    schedules,
+)
 from service.deps import Database, Services
 from service.queue import open_doorbell
 
+_ROOMS = (dictionaries, corpora, estimates, runs, schedules, features, labels, exports, imports, prompts, health)
 _DESCRIPTION = """
 Glossarium labels the features of a language model: submit a dictionary for a subject, ask for a run, follow
 its stages, and query features with their label, evidence, descriptions, scores and provenance.
@@ -56,6 +71,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     errors.install(app)
     docs.install(app)
-    for room in (dictionaries, corpora, estimates, runs, schedules, features, labels, prompts, health):
+    for room in _ROOMS:
         app.include_router(room.router)
     return app

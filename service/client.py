@@ -4,7 +4,9 @@ A request is sent once. What is safe to repeat is the caller's to repeat: give P
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -42,10 +44,13 @@ from schema.schedules import (
 from schema.wire import (
     CorpusPage,
     DictionaryPage,
+    ExportFormat,
     FeaturePage,
     FeaturePrompt,
     FeaturePrompts,
+    ImportedLabel,
     LabelPage,
+    LabelsImported,
     Problem,
     PromptFile,
     PromptFiles,
@@ -54,6 +59,7 @@ from schema.wire import (
     RunEstimate,
     RunPage,
 )
+from service import downloads
 
 R = TypeVar("R", bound=Record)
 Progress = Callable[[int, int], None]
@@ -234,6 +240,48 @@ class Client:
         for page in self._pages(f"/v1/dictionaries/{dictionary_id}/labels", LabelPage, {"run_id": run_id}):
             yield from page.items
 
+    # Exports
+
+    def export(
+        self,
+        dictionary_id: UUID,
+        format: ExportFormat,
+        out: Path,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> None:
+        """Write an export to a file, or to a folder for delphi and neuronpedia, which must not be there yet.
+
+        progress:  called with the features that have come, as far as the format tells, and those in all.
+        options:   the other fields of `schema.wire.ExportQuery`.
+
+        Raises: Conflict if `out` exists; Unavailable if the export is cut off. Nothing is left of it then.
+        """
+        asked = {"format": format, **{name: _text(value) for name, value in options.items() if value is not None}}
+        path = f"/v1/dictionaries/{dictionary_id}/export"
+        patient = httpx.Timeout(self._timeout_s, read=_CHECK_S)
+        with downloads.placed(out) as whole, self._streamed(path, params=asked, timeout=patient) as response:
+            total = int(response.headers.get("X-Glossarium-Features", 0))
+            parts = response.iter_bytes()
+            downloads.receive(
+                format, parts, whole, lambda done: progress(min(done, total), total) if progress else None
+            )
+
+    def import_dictionary(self, path: Path, progress: Progress | None = None) -> Dictionary:
+        """Import an archive as a new dictionary; nothing is left of one that can't be imported."""
+        return Dictionary.model_validate_json(self._upload("POST", "/v1/dictionaries/import", path, progress))
+
+    def import_labels(
+        self, dictionary_id: UUID, labels: Iterable[ImportedLabel], origin: str, progress: Progress | None = None
+    ) -> LabelsImported:
+        """Import others' labels as descriptions that compete with ours in a run with the method `imported`."""
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".jsonl") as file:
+            file.writelines(f"{label.model_dump_json()}\n" for label in labels)
+            file.flush()
+            path = f"/v1/dictionaries/{dictionary_id}/descriptions"
+            answer = self._upload("PUT", path, Path(file.name), progress, {"origin": origin})
+        return LabelsImported.model_validate_json(answer)
+
     # Health
 
     def ready(self) -> Readiness:
@@ -286,9 +334,25 @@ class Client:
             raise _error(response)
         return response.content
 
+    @contextmanager
+    def _streamed(self, path: str, **options: Any) -> Iterator[httpx.Response]:
+        """Lend a response whose body is read while it comes; a body that is cut off is Unavailable."""
+        with self._translated(), self._http.stream("GET", path, **options) as response:
+            if not response.is_success:
+                response.read()
+                raise _error(response)
+            yield response
+
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
+        with self._translated():
             return self._http.request(method, path, **options)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.RemoteProtocolError as exc:
+            raise Unavailable(f"the API at {self.base_url} broke off ({exc}); try again") from exc
         except httpx.TimeoutException as exc:
             raise Unavailable(f"the API at {self.base_url} did not answer in time; is it overloaded?") from exc
         except httpx.TransportError as exc:

@@ -30,14 +30,7 @@ _MAX_LINE = 64 * 2**20  # as workers read them
 _MAX_CHECKED = 128 * 2**20
 
 Name = Annotated[str, Query(min_length=1, max_length=200, description="what to call it", examples=["support mails"])]
-_BODY = {
-    "parameters": uploads.OPENAPI_HEADERS,
-    "requestBody": {
-        "required": True,
-        "description": _FORMS,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    },
-}
+_BODY = uploads.body(_FORMS)
 
 
 @router.post(

@@ -1,8 +1,10 @@
 """What endpoints are given: the pool, the blobs, the doorbell, the tenant and the idempotency key."""
 
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, NamedTuple, TypeVar
 from uuid import UUID, uuid4
 
@@ -12,7 +14,7 @@ from psycopg_pool import ConnectionPool
 
 from schema import recipes
 from schema.blobs import Blobs
-from schema.errors import DatabaseUnavailable, NotFound
+from schema.errors import DatabaseUnavailable, NotFound, Unavailable
 from schema.records import Dictionary
 from schema.settings import Settings
 from schema.store import idempotency
@@ -22,6 +24,8 @@ from service.queue import Doorbell
 T = TypeVar("T")
 DEFAULT_TENANT = 1
 _ATTEMPTS = 4
+N_LONG = 4
+"""Exports and imports at once: they hold a connection for as long as they take, and others need some too."""
 _RETRIED = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
 
@@ -30,6 +34,7 @@ class Database:
 
     def __init__(self, pool: ConnectionPool[Connection]) -> None:
         self._pool = pool
+        self._long = threading.BoundedSemaphore(N_LONG)
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Return what `work` returns, once its transaction is committed. Deadlocks are tried again.
@@ -45,6 +50,40 @@ class Database:
                     raise
             time.sleep(random.uniform(0, 0.05 * 2**attempt))  # apart, or the same two meet again
         raise AssertionError("unreachable")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Lend a connection that sees the store as it is now, however long it is read from; it can't write.
+
+        Raises: Unavailable while as many others are lent as may be at once.
+        """
+        with self._long_work(), lend(self._pool) as connection:
+            connection.isolation_level, connection.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
+            try:
+                yield connection
+            finally:
+                if not connection.closed:
+                    connection.rollback()
+                    connection.isolation_level = connection.read_only = None
+
+    @contextmanager
+    def long_transaction(self) -> Iterator[Connection]:
+        """Lend a connection for a transaction that takes minutes: commits at the end, rolls back on an exception.
+
+        Raises: as `snapshot`.
+        """
+        with self._long_work(), lend(self._pool) as connection:
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            yield connection
+
+    @contextmanager
+    def _long_work(self) -> Iterator[None]:
+        if not self._long.acquire(blocking=False):
+            raise Unavailable(f"{N_LONG} exports and imports are under way, and no more go at once; try again later")
+        try:
+            yield
+        finally:
+            self._long.release()
 
 
 class Services(NamedTuple):

@@ -46,14 +46,7 @@ def submit_dictionary(
 @router.put(
     "/{dictionary_id}/weights",
     responses=examples.ok(examples.DICTIONARY_WITH_WEIGHTS),
-    openapi_extra={
-        "parameters": uploads.OPENAPI_HEADERS,
-        "requestBody": {
-            "required": True,
-            "description": "A safetensors file of the canonical form: `w_dec [F,d]`, and what the encoder needs",
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        },
-    },
+    openapi_extra=uploads.body("A safetensors file of the canonical form: `w_dec [F,d]`, and what the encoder needs"),
 )
 def upload_weights(dictionary_id: UUID, request: Request, held: Held, tenant_id: Tenant) -> Dictionary:
     """Upload the weights of a dictionary. They are streamed to disk, checked, and nothing is kept of bad ones."""

@@ -79,6 +79,20 @@ def transfer(console: Console, path: Path) -> Iterator[Report]:
         yield lambda sent, total: bars.update(task, completed=sent, total=total)
 
 
+@contextmanager
+def download(console: Console, name: str) -> Iterator[Report]:
+    """Show an export's progress; yields what `Client.export` calls with the features that have come and all."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bars:
+        task = bars.add_task(f"export {name}", total=None)
+
+        def report(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total if done else None)
+
+        yield report
+        bars.update(task, completed=bars.tasks[task].total or 1, total=bars.tasks[task].total or 1)
+
+
 def _watch_bars(client: Client, run_id: UUID, console: Console) -> Run:
     columns = (SpinnerColumn(), TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TextColumn("{task.fields[pace]}"), console=console) as bars:

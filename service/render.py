@@ -245,10 +245,12 @@ def _descriptions(descriptions: Sequence[Description], scores: Sequence[Score]) 
         table.add_column(heading, no_wrap=heading != "description")
     for description in descriptions:
         found = by_description.get(description.id, {})
-        said = description.text or description.reason or ""
+        said = Text(printable(description.text or description.reason or ""))
+        if origin := description.parameters.get("origin"):
+            said.append(f"\nfrom {printable(str(origin))}", "dim")
         table.add_row(
             f"{description.method}\n{description.status.value}",
-            Text(printable(said)),
+            said,
             _stacked(found.get("input")),
             _stacked(found.get("output")),
             estimate(found.get("output_llm")),

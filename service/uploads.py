@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import anyio.from_thread
 from fastapi import Request
@@ -22,6 +23,15 @@ OPENAPI_HEADERS = [
         "schema": {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"},
     }
 ]
+
+
+def body(description: str, media_type: str = "application/octet-stream") -> dict[str, Any]:
+    """Return the documentation of an operation that takes a file as its body."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    return {
+        "parameters": OPENAPI_HEADERS,
+        "requestBody": {"required": True, "description": description, "content": content},
+    }
 
 
 @contextmanager

@@ -89,14 +89,28 @@ class Court:
         return Case(feature, descriptions, pairs, sets, None)
 
     def texts_by(self, description: Description) -> dict[int, str]:
-        """Return what the pool's features are described as by a description's method, or by the one that it revises."""
-        method = description.parameters.get("revises", description.method)
-        return {
-            feature: other.text
-            for feature in self.block.pooled
-            for other in self.found.get(feature, [])
-            if other.method == method and other.status == Status.OK and other.text
-        }
+        """Return what the pool's features are described as by a description's method, or by the one that it revises.
+
+        Of imported ones, by those of the same origin.
+        """
+        method, origin = _method(description), description.parameters.get("origin")
+        of_origin = [one for one in self._said_of_pool() if origin in (None, one.parameters.get("origin"))]
+        return {one.feature: one.text or "" for one in of_origin if one.method == method}
+
+    def wrong_texts(self, description: Description) -> dict[int, str]:
+        """Return what the pool's features are described as, to set beside a description where it is wrong.
+
+        By its own method. Labels are imported of some features only: for others, what any method says.
+        """
+        texts = self.texts_by(description)
+        if _method(description) != "imported":
+            return texts
+        return {one.feature: one.text or "" for one in reversed(self._said_of_pool())} | texts
+
+    def _said_of_pool(self) -> list[Description]:
+        """Return the descriptions of the pool's features that say something, in the order of the run's methods."""
+        of_pool = [one for feature in self.block.pooled for one in self.found.get(feature, [])]
+        return [one for one in of_pool if one.status == Status.OK and one.text]
 
     def draw_wrong(self, case: Case, described: Collection[int]) -> dict[Pair, int]:
         """Return, for each reported pair, a feature whose description (of `described`) is wrong for the case."""
@@ -123,6 +137,11 @@ class Court:
             frozenset(t.target_kl_nats for t in self.calibration[member].targets if t.reached) for member in members
         ]
         return Pool(tuple(members), cosines, tuple(reached))
+
+
+def _method(description: Description) -> object:
+    """Return the method of a description, or of the one that it revises."""
+    return description.parameters.get("revises", description.method)
 
 
 def convene(context: Context) -> Court:

@@ -57,7 +57,7 @@ def describe_block(context: Context) -> Outcome:
     llm = find_llm(context, block.brief, block.brief.spec.profiles.describer)
     desk = Desk(context, block, llm, read_evidence(context, block))
     made: dict[int, Made] = {feature: {} for feature in block.indices}
-    methods = [method for method in block.brief.spec.methods if method != "refined"]  # made when they are ranked
+    methods = [method for method in block.brief.spec.methods if method not in ("refined", "imported")]
     # Method by method: the calls of one method begin alike, and the endpoint has that beginning cached.
     asked = [(feature, method) for method in methods if method != "concat" for feature in block.indices]
     told = together(lambda pair: _describe(desk, *pair, {}), asked, desk.llm)
@@ -67,8 +67,18 @@ def describe_block(context: Context) -> Outcome:
         for feature, parts in made.items():
             parts["concat"] = _describe(desk, feature, "concat", parts)
     context.progress.advance(len(block.indices))
+    # Revisions are made when they are ranked; what was imported is there, for some features and more than once.
     ids = {str(feature): [by[method].id for method in methods] for feature, by in made.items()}
+    for feature, others in _imported(context, block).items():
+        ids[str(feature)] += [description.id for description in others]
     return Outcome(lambda connection: None, {"descriptions": ids})
+
+
+def _imported(context: Context, block: Block) -> dict[int, list[Description]]:
+    if "imported" not in block.brief.spec.methods:
+        return {}
+    with context.transaction() as connection:
+        return descriptions.imported(connection, block.brief.dictionary.id, block.indices)
 
 
 def read_evidence(context: Context, block: Block) -> dict[int, Evidence]:

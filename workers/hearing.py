@@ -92,9 +92,10 @@ def _low(case: Case, hits: HitHalves | None, chosen: Measurement | None) -> floa
 
 
 def _said(judge: Judge, feature: int, description: Description) -> Said:
-    texts = {other: text for other, text in judge.court.texts_by(description).items() if other != feature}
+    by_method = judge.court.texts_by(description)
+    texts = {other: text for other, text in judge.court.wrong_texts(description).items() if other != feature}
     own, *others = judge.vectors([description.text or "", *texts.values()])
-    alike = wording(others)
+    alike = wording([vector for other, vector in zip(texts, others, strict=True) if other in by_method])
     return Said(own - alike, {other: vector - alike for other, vector in zip(texts, others, strict=True)})
 
 

@@ -138,7 +138,7 @@ def _rule(bench: Bench, case: Case) -> Ruled:
         "best_input": text(choice.best_input),
         "best_output": text(choice.best_output),
         "standings": [
-            standing._asdict() | {"candidate": case.descriptions[standing.candidate].method}
+            standing._asdict() | {"candidate": _name(case.descriptions[standing.candidate])}
             for standing in choice.standings
         ],
     }
@@ -153,6 +153,12 @@ def _rule(bench: Bench, case: Case) -> Ruled:
         "output": output.model_dump(mode="json") if output else None,
     }
     return Ruled(case, winner, ruling | scored)
+
+
+def _name(description: Description) -> str:
+    """Return what a description is called among the standings: its method, and where an imported one is from."""
+    origin = description.parameters.get("origin")
+    return description.method if origin is None else f"{description.method} ({origin})"
 
 
 def _report_input(bench: Bench, feature: int, candidate: Candidate) -> Measurement:
@@ -204,7 +210,7 @@ def _is_judged(bench: Bench, case: Case, description: Description, winner: Descr
 
 def _wrong_texts(court: Court, case: Case, description: Description) -> dict[Pair, str]:
     """Return, for the reported pairs that have one, a description by the same method of a feature it is wrong for."""
-    texts = court.texts_by(description)
+    texts = court.wrong_texts(description)
     return {pair: texts[feature] for pair, feature in court.draw_wrong(case, texts).items()}
 
 

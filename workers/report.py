@@ -202,9 +202,9 @@ def _summaries(tallies: Mapping[ScoreKind, Tally], seed: int) -> tuple[Summary, 
 
 
 def _of_method(findings: Findings, method: Method, n: int, seed: int) -> MethodReport:
-    """Return what is reported of a method. Revisions are made only of what they improve: no others are missing."""
+    """Return what is reported of a method. No revision is missing of what can't be improved, and no imported label."""
     counts = Counter(findings.described[method])
-    if method != "refined" and counts.total() < n:
+    if method not in ("refined", "imported") and counts.total() < n:
         counts[Status.FAILED] += n - counts.total()
     return MethodReport(
         method=method, descriptions=dict(counts.most_common()), scores=_summaries(findings.methods[method], seed)

@@ -1,13 +1,15 @@
 """Descriptions, and the sentences that the writer wrote from them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from schema.records import Description, Sentences
+from schema.recipes import digest
+from schema.records import Description, Sentences, Status
 from schema.schedules import RETRIED
 from schema.store.database import Connection
 from schema.store.queries import as_json, load_queries
+from schema.wire import ImportedLabel
 
 _queries = load_queries("descriptions")
 
@@ -44,8 +46,30 @@ def load(connection: Connection, ids: Iterable[int]) -> dict[int, Description]:
 
 
 def of_feature(connection: Connection, dictionary_id: UUID, feature: int) -> list[Description]:
-    """Return the newest description of every method that a feature has."""
+    """Return the newest description of every method that a feature has, and all that were imported."""
     return [_description(row) for row in _queries.of_feature(connection, dictionary_id=dictionary_id, feature=feature)]
+
+
+def imported(connection: Connection, dictionary_id: UUID, features: Iterable[int]) -> dict[int, list[Description]]:
+    """Return what others say of some features, by feature, in the order in which it came."""
+    found: dict[int, list[Description]] = {}
+    for row in _queries.imported(connection, dictionary_id=dictionary_id, features=list(features)):
+        description = _description(row)
+        found.setdefault(description.feature, []).append(description)
+    return found
+
+
+def put_imported(connection: Connection, dictionary_id: UUID, labels: Sequence[ImportedLabel], origin: str) -> int:
+    """Store others' labels as descriptions, and return how many of them were not there yet."""
+    made = [_imported(label, origin) for label in labels]
+    rows = _queries.put_imported(
+        connection,
+        dictionary_id=dictionary_id,
+        features=[description.feature for description in made],
+        recipes=[description.recipe for description in made],
+        bodies=[description.model_dump_json(exclude={"id", "created_at"}) for description in made],
+    )
+    return len(list(rows))
 
 
 def put_sentences(connection: Connection, sentences: Sentences) -> None:
@@ -63,6 +87,20 @@ def load_sentences(connection: Connection, ids: Iterable[int], recipe: str) -> d
     rows = _queries.load_sentences(connection, ids=list(ids), recipe=recipe)
     found = [Sentences.model_validate(body) for (body,) in rows]
     return {sentences.description_id: sentences for sentences in found}
+
+
+def _imported(label: ImportedLabel, origin: str) -> Description:
+    """Return a label as a description: its recipe is where it is from and what it says."""
+    said = {"origin": origin, "author": label.author, "method": label.method}
+    return Description(
+        feature=label.feature,
+        method="imported",
+        status=Status.OK,
+        text=label.text,
+        model=label.model,
+        parameters={name: value for name, value in said.items() if value is not None},
+        recipe=digest({"kind": "imported", "text": label.text, "model": label.model, **said}),
+    )
 
 
 def _description(row: Any) -> Description:

@@ -15,9 +15,22 @@ WHERE description.dictionary_id = :dictionary_id AND description.feature = :feat
 SELECT id, body, created_at FROM description WHERE id = ANY(:ids) ORDER BY id;
 
 -- name: of_feature
-SELECT DISTINCT ON (method) id, body, created_at FROM description
+-- Imported ones are all there is of them: none takes the place of another.
+SELECT DISTINCT ON (method, CASE method WHEN 'imported' THEN recipe END) id, body, created_at FROM description
 WHERE dictionary_id = :dictionary_id AND feature = :feature
-ORDER BY method, created_at DESC;
+ORDER BY method, CASE method WHEN 'imported' THEN recipe END, created_at DESC;
+
+-- name: imported
+SELECT id, body, created_at FROM description
+WHERE dictionary_id = :dictionary_id AND feature = ANY(:features) AND method = 'imported'
+ORDER BY feature, id;
+
+-- name: put_imported
+INSERT INTO description (dictionary_id, feature, method, recipe, status, body)
+SELECT :dictionary_id, feature, 'imported', recipe, 'ok', CAST(body AS jsonb)
+FROM unnest(CAST(:features AS int[]), CAST(:recipes AS text[]), CAST(:bodies AS text[])) AS new (feature, recipe, body)
+ON CONFLICT (dictionary_id, feature, method, recipe) DO NOTHING
+RETURNING id;
 
 -- name: put_sentences!
 INSERT INTO sentences (description_id, recipe, body) VALUES (:description_id, :recipe, :body)

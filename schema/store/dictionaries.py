@@ -86,8 +86,9 @@ def refuse_weights(dictionary: Dictionary, sha256: str | None = None) -> None:
         raise Conflict(f"{name} is of neurons: its weights are the subject's, and none can be uploaded")
     if dictionary.state == "failed":
         raise Conflict(f"{name} failed ({dictionary.error}); submit a new dictionary")
-    if dictionary.state == "ready" and sha256 is not None and sha256 != dictionary.weights_sha256:
-        raise Conflict(f"{name} has weights {dictionary.weights_sha256} and not {sha256}; submit a new dictionary")
+    known = dictionary.weights_sha256  # before they come, too, where the dictionary was imported without them
+    if known is not None and sha256 is not None and sha256 != known:
+        raise Conflict(f"{name} has weights {known} and not {sha256}; submit a new dictionary")
 
 
 def fail(connection: Connection, id_: UUID, error: str) -> Dictionary:
@@ -109,7 +110,14 @@ def delete(connection: Connection, tenant_id: int, id_: UUID) -> None:
     for lo in range(0, dictionary.spec.n_features, features.BATCH):
         for remove in _REMOVALS:
             remove(connection, id=id_, lo=lo, hi=lo + features.BATCH)
+    _queries.delete_contexts(connection, prefix=reading_prefix(id_))
+    _queries.delete_readings(connection, prefix=reading_prefix(id_))
     _queries.delete(connection, tenant_id=tenant_id, id=id_)
+
+
+def reading_prefix(id_: UUID) -> str:
+    """Return how the recipes of the readings begin that were imported with a dictionary, and belong to it alone."""
+    return f"imported:{id_}:"
 
 
 def _found(rows: Any, id_: UUID) -> Dictionary:

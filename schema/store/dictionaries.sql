@@ -65,5 +65,13 @@ DELETE FROM evidence WHERE dictionary_id = :id AND feature >= :lo AND feature < 
 -- name: delete_features!
 DELETE FROM feature WHERE dictionary_id = :id AND index >= :lo AND index < :hi;
 
+-- name: delete_contexts!
+-- Those that came with it when it was imported: no other dictionary refers to them.
+DELETE FROM context USING reading
+WHERE starts_with(reading.recipe, :prefix) AND context.reading_id = reading.id;
+
+-- name: delete_readings!
+DELETE FROM reading WHERE starts_with(recipe, :prefix);
+
 -- name: delete!
 DELETE FROM dictionary WHERE tenant_id = :tenant_id AND id = :id;

@@ -87,6 +87,17 @@ def latest(connection: Connection, dictionary_id: UUID, feature: int) -> dict[Ev
     }
 
 
+def latest_of(
+    connection: Connection, dictionary_id: UUID, lo: int, hi: int, kinds: Sequence[EvidenceKind]
+) -> dict[int, dict[EvidenceKind, AnyEvidence]]:
+    """Return the newest evidence of some kinds that the features lo..hi-1 have, by feature."""
+    rows = list(_queries.latest_of(connection, dictionary_id=dictionary_id, lo=lo, hi=hi, kinds=list(kinds)))
+    found: dict[int, dict[EvidenceKind, AnyEvidence]] = {}
+    for (feature, kind, *_), record in zip(rows, _opened(connection, [_Packed(*row[1:]) for row in rows]), strict=True):
+        found.setdefault(feature, {})[kind] = record
+    return found
+
+
 def kind_of(record: type[Record]) -> EvidenceKind:
     """Return the name that a record of evidence is stored under."""
     return next(kind for kind, known in EVIDENCE_RECORDS.items() if known is record)

@@ -22,3 +22,8 @@ SELECT DISTINCT ON (evidence.kind)
 FROM evidence JOIN provenance ON provenance.id = evidence.provenance_id
 WHERE evidence.dictionary_id = :dictionary_id AND evidence.feature = :feature
 ORDER BY evidence.kind, evidence.created_at DESC;
+
+-- name: latest_of
+SELECT DISTINCT ON (feature, kind) feature, kind, payload, reading_id FROM evidence
+WHERE dictionary_id = :dictionary_id AND feature >= :lo AND feature < :hi AND kind = ANY(CAST(:kinds AS text[]))
+ORDER BY feature, kind, created_at DESC;

@@ -30,8 +30,14 @@ def publish(connection: Connection, dictionary_id: UUID, run_id: UUID | None, la
     label_id = _queries.upsert(connection, **names, run_id=run_id, author=label.author, recipe=recipe, body=body)
     (author,) = row
     if label.author != MACHINE or author in (None, MACHINE):
-        _queries.summarise(connection, **names, label_id=label_id, **_summary(label))
+        make_current(connection, dictionary_id, label, label_id)
     return int(label_id)
+
+
+def make_current(connection: Connection, dictionary_id: UUID, label: Label, label_id: int) -> None:
+    """Make a stored label the current one of its feature, whoever wrote it."""
+    names = {"dictionary_id": dictionary_id, "feature": label.feature}
+    _queries.summarise(connection, **names, label_id=label_id, **_summary(label))
 
 
 def current(connection: Connection, dictionary_id: UUID, feature: int) -> Label | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import acting, changing, claiming, converting, paying, reading, steering, storing
+from tests.benchmarks import acting, changing, claiming, converting, exporting, paying, reading, steering, storing
 from tests.benchmarks.measure import Row
 
 _MET = {True: "yes", False: "NO", None: ""}
@@ -28,6 +28,7 @@ _ALL: dict[str, Callable[[], Iterator[Row]]] = {
     "claims": claiming.claims,
     "accounts": paying.accounts,
     "converting": converting.converting,
+    "exporting": exporting.exporting,
 }
 
 

@@ -29,7 +29,7 @@ MOST_MS = 20.0
 
 def claims() -> Iterator[Row]:
     """Yield the 95th percentile of a claim, of a finished job and of a sweep, with a million ready jobs in 100 runs."""
-    with _postgres() as postgres:
+    with running_postgres() as postgres:
         pool = database.open_pool(postgres.url, max_size=N_WORKERS)
         try:
             with database.lend(pool) as connection:
@@ -48,7 +48,7 @@ def claims() -> Iterator[Row]:
 
 
 @contextmanager
-def _postgres() -> Iterator[Postgres]:
+def running_postgres() -> Iterator[Postgres]:
     with tempfile.TemporaryDirectory(prefix="glossarium-bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
         postgres = Postgres(DataFolder(Path(folder)))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schema.contexts import Reference, References, SplitReferences, context_number
 from schema.errors import GlossariumError
-from schema.packing import VERSION, pack, pack_texts, unpack, unpack_texts
+from schema.packing import VERSION, _compressed, check_packed, pack, pack_texts, unpack, unpack_texts
 from schema.records import (
     Agreement,
     Calibration,
@@ -230,3 +230,37 @@ def test_bytes_of_another_version_or_damaged_ones_are_refused() -> None:
     flipped = packed[:-6] + bytes([packed[-6] ^ 1]) + packed[-5:]
     with pytest.raises(GlossariumError, match="damaged"):
         unpack(TokenList, flipped)
+
+
+def forged(header: object, columns: bytes = b"") -> bytes:
+    """Return bytes that are whole and say something else than `pack` would."""
+    text = json.dumps(header).encode()
+    return _compressed(len(text).to_bytes(4, "little") + text + columns)
+
+
+def test_what_is_packed_is_not_believed_about_its_size() -> None:
+    many = 10**9
+    bombs = {
+        "rows": forged([0, [[many, {}]]]),
+        "a column": forged([0, [[1, {"ids": {"l": {"j": [many]}, "v": {"c": "<i8", "n": 0, "g": {"j": []}}}}]]]),
+        "less than none": forged([0, [[-many, {}], [many, {}]]]),
+        # Each row holds the one before it ten times.
+        "objects in objects": forged(
+            [30, [[1, {"a": {"j": [[{"table": i - 1, "row": 0}] * 10] if i else [1]}}] for i in range(31)]]
+        ),
+    }
+    for data in bombs.values():
+        check_packed(data)
+        with pytest.raises(GlossariumError, match=r"are (not )?read"):
+            unpack(TokenList, data)
+    with pytest.raises(GlossariumError, match="at most 67108864 are read"):
+        check_packed(_compressed(bytes(2**26 + 1)))
+
+
+def test_what_is_packed_and_no_record_is_refused() -> None:
+    for header in ([], {}, [0, []], [5, [[1, {}]]], [0, [[1, {"ids": {"q": 1}}]]], [0, [[1, {"ids": {"j": [1]}}]]]):
+        with pytest.raises(GlossariumError, match="is no TokenList"):
+            unpack(TokenList, forged(header))
+    loop = forged([0, [[1, {"a": {"j": [{"table": 0, "row": 0}]}}]]])
+    with pytest.raises(GlossariumError):
+        unpack(TokenList, loop)

@@ -9,7 +9,7 @@ from schema import wire
 from schema.records import Corpus, Dictionary, DictionarySpec, Feature, FeatureSummary, Label, Run, RunSpec
 from schema.reports import RunReport
 from schema.schedules import DiffPage, Refresh, Schedule, SchedulePatch, ScheduleSpec
-from service import docs, examples, feature_examples, schedule_examples
+from service import docs, examples, export_examples, feature_examples, schedule_examples
 from service.app import create_app
 from tests.service.conftest import Api
 
@@ -42,6 +42,7 @@ OPERATIONS = [
         (Label, examples.LABEL),
         (FeatureSummary, feature_examples.FEATURE_SUMMARY),
         (Feature, feature_examples.FEATURE),
+        (wire.LabelsImported, export_examples.LABELS_IMPORTED),
         (wire.PromptFile, examples.PROMPT_FILE),
         (wire.RunEstimate, examples.ESTIMATE),
         (wire.FeaturePrompt, examples.FEATURE_PROMPT),
@@ -66,6 +67,9 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "get /v1/dictionaries/{dictionary_id}/features/{index}",
         "get /v1/dictionaries/{dictionary_id}/features/{index}/labels",
         "get /v1/dictionaries/{dictionary_id}/labels",
+        "get /v1/dictionaries/{dictionary_id}/export",
+        "put /v1/dictionaries/{dictionary_id}/descriptions",
+        "post /v1/dictionaries/import",
         "get /v1/prompts",
         "post /v1/runs/estimate",
         "get /v1/dictionaries/{dictionary_id}/features/{index}/prompts",

@@ -1,0 +1,1 @@
+"""What is exported and imported, format by format: rows and records in, bytes out, and back."""
