@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from prompts.loader import Message
-from schema.records import Description, Status
+from schema.labels import Description, Status
 
 SHORTEST_COPY = 12  # characters
 COPIES = "copies an example of the prompt"

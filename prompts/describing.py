@@ -9,18 +9,9 @@ from prompts.evidence import Evidence
 from prompts.loader import Ask, load_prompt
 from prompts.paper import paper_messages_for
 from prompts.quoting import quote
-from schema.records import (
-    About,
-    Calibration,
-    EvidenceKind,
-    Method,
-    RunOptions,
-    SplitExemplars,
-    Status,
-    SteeredText,
-    TokenList,
-    Window,
-)
+from schema.evidence import About, Calibration, EvidenceKind, SplitExemplars, SteeredText, TokenList, Window
+from schema.labels import Status
+from schema.records import Method, RunOptions
 
 # 24 tokens with the peak: what comes before tells more of the trigger, a little of what follows tells of the effect.
 TOKENS_BEFORE = 16

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from schema.records import Calibration, Exemplars, SteeredTexts, TokenChange, VocabularyProjection
+from schema.evidence import Calibration, Exemplars, SteeredTexts, TokenChange, VocabularyProjection
 
 
 class Evidence(NamedTuple):

@@ -11,7 +11,9 @@ from prompts.composing import NotApplicable
 from prompts.evidence import Evidence
 from prompts.loader import Ask, load_prompt
 from prompts.quoting import quote
-from schema.records import Exemplars, Method, Status, TokenChange, VocabularyProjection, Window
+from schema.evidence import Exemplars, TokenChange, VocabularyProjection, Window
+from schema.labels import Status
+from schema.records import Method
 
 N_EXEMPLARS = 5
 N_TOKENS = 50

@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
+from schema.evidence import EvidenceKind
+from schema.labels import Description, Label, Score
+from schema.labels import Sentences as StoredSentences
 from schema.packing import VERSION as PACKING
-from schema.records import Description, DictionarySpec, Digest, EvidenceKind, Label, Record, RunSpec, Score
-from schema.records import Sentences as StoredSentences
+from schema.records import DictionarySpec, Digest, Record, RunSpec
 from schema.reports import RunReport
 
 FORMAT = 1

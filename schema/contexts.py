@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from schema.errors import BadCorpus, GlossariumError
-from schema.records import Exemplars, Firing, Lists, Record, SplitExemplars, Window
+from schema.evidence import Exemplars, Firing, Lists, SplitExemplars, Window
+from schema.records import Record
 
 Texts = Mapping[int, tuple[str, ...]]
 """The tokens of contexts, by the contexts' numbers."""

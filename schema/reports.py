@@ -9,7 +9,8 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schema.records import Estimate, Method, Record, ScoreKind, StageProgress, Status, Usage
+from schema.labels import Estimate, ScoreKind, Status
+from schema.records import Method, Record, StageProgress, Usage
 
 LabelStatus = Status | Literal["unlabelled"]
 """A feature whose publishing job failed has no label of the run, and so not even a status."""

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schema.records import Record, RunSpec, Status
+from schema.labels import Status
+from schema.records import Record, RunSpec
 from schema.wire import PageQuery
 
 Reason = Literal["unlabelled", "failed", "evidence", "prompt", "model", "procedure", "low_score", "old"]

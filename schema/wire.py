@@ -6,7 +6,8 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, field_validator
 
-from schema.records import Budget, Corpus, Dictionary, FeatureSummary, Label, Method, Record, Run, Status
+from schema.labels import FeatureSummary, Label, Status
+from schema.records import Budget, Corpus, Dictionary, Method, Record, Run
 
 FeatureSort = Literal[
     "index", "-index", "density", "-density", "input_lift", "-input_lift", "output_lift", "-output_lift"

@@ -17,18 +17,8 @@ from pydantic import ValidationError
 
 from schema import errors
 from schema.errors import GlossariumError, Unavailable
-from schema.records import (
-    Budget,
-    Corpus,
-    Dictionary,
-    DictionarySpec,
-    Feature,
-    FeatureSummary,
-    Label,
-    Record,
-    Run,
-    RunSpec,
-)
+from schema.labels import Feature, FeatureSummary, Label
+from schema.records import Budget, Corpus, Dictionary, DictionarySpec, Record, Run, RunSpec
 from schema.reports import RunReport
 from schema.schedules import (
     Change,

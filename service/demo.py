@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from schema.errors import GlossariumError
+from schema.labels import Description, FeatureSummary, Label, Score
 from schema.presets import preset
-from schema.records import Description, Dictionary, DictionarySpec, Encoder, FeatureSummary, Label, Run, RunSpec, Score
+from schema.records import Dictionary, DictionarySpec, Encoder, Run, RunSpec
 from schema.subjects import BUNDLED, BUNDLED_FACTS
 from service import progress, render
 from service.client import Client

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import TypeAdapter
 
-from schema.records import Feature
+from schema.labels import Feature
 from schema.store import descriptions, dictionaries, evidence, features, labels, runs, scores
 from schema.store.database import Connection
 from schema.store.features import Position

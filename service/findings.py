@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from schema.records import Estimate, ScoreKind, Status
+from schema.labels import Estimate, ScoreKind, Status
 from schema.reports import Control, LabelStatus, RankedFeature, RunReport, Summary
 from service.paper import PAPER
 from service.render import printable, stages_table, usage_table

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import TypeAdapter
 
-from schema.records import Label
+from schema.labels import Label
 from schema.store import dictionaries, labels
 from schema.store.database import Connection
 from schema.wire import LabelPage, LabelQuery

@@ -11,8 +11,9 @@ from prompts.describing import asking_methods, messages_for
 from prompts.estimating import CHARACTERS_PER_TOKEN, TOKENS_OF_A_REPLY
 from prompts.evidence import Evidence
 from schema import profiles
+from schema.labels import Feature, Status
 from schema.profiles import FREE, Prices
-from schema.records import Feature, Method, RunOptions, Status
+from schema.records import Method, RunOptions
 from schema.store import dictionaries, runs
 from schema.store.database import Connection
 from schema.wire import ChatTurn, FeaturePrompt, FeaturePrompts, PromptFile, PromptFiles, PromptQuery

@@ -8,25 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from schema.budgets import in_words
-from schema.records import (
-    Calibration,
-    CallCount,
-    CurvePoint,
-    DeadJob,
-    Description,
-    Dictionary,
-    Exemplars,
-    Feature,
-    FeatureSummary,
-    Run,
-    Score,
-    Spending,
-    StageProgress,
-    SteeredText,
-    TokenList,
-    Usage,
-    Window,
-)
+from schema.evidence import Calibration, CurvePoint, Exemplars, SteeredText, TokenList, Window
+from schema.labels import Description, Feature, FeatureSummary, Score
+from schema.records import CallCount, DeadJob, Dictionary, Run, Spending, StageProgress, Usage
 from schema.wire import ExpectedCalls, FeaturePrompt, PromptFile, RunEstimate
 
 _BARS = "▁▂▃▄▅▆▇█"

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from schema.evidence import Exemplars, TokenList, VocabularyProjection
 from schema.graph import N_CONTROL_FEATURES
-from schema.records import Description, Exemplars, Score, Sentences, Status, TokenList, VocabularyProjection
+from schema.labels import Description, Score, Sentences, Status
 from schema.stages import Stage
 from schema.store import descriptions, evidence, jobs, scores
 from workers import recipes

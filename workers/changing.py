@@ -14,7 +14,7 @@ import torch
 
 from schema.blobs import open_blobs
 from schema.errors import NotFound
-from schema.records import Agreement, Calibration, TokenChange
+from schema.evidence import Agreement, Calibration, TokenChange
 from schema.selection import draw
 from schema.store import artifacts
 from schema.store.run_features import Brief

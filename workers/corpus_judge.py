@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from prompts.evaluation import CONTEXTS_PER_CALL, ContextKind, ask_about_contexts
+from schema.labels import Description, Score, Status
 from schema.profiles import LLMProfile
-from schema.records import Description, Score, Status
 from workers.court import Case, Court
 from workers.methods.corpus_evaluation import Item, detection_items, evaluate_answers, fuzzing_items
 from workers.methods.statistics import Measurement, unmeasured

@@ -7,16 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from schema.records import (
-    Calibration,
-    Description,
-    Exemplars,
-    Score,
-    ScoreKind,
-    Status,
-    SteeredTexts,
-    VocabularyProjection,
-)
+from schema.evidence import Calibration, Exemplars, SteeredTexts, VocabularyProjection
+from schema.labels import Description, Score, ScoreKind, Status
 from schema.stages import Stage
 from schema.store import evidence, jobs
 from workers import recipes

@@ -7,20 +7,11 @@ from prompts import Ask, Message
 from prompts.composing import COPIES, Composition, NotApplicable, concatenate, copies_example
 from prompts.describing import asking_methods, kinds_of, messages_for
 from prompts.evidence import Evidence
+from schema.evidence import Calibration, EvidenceKind, Exemplars, SteeredTexts, TokenChange, VocabularyProjection
+from schema.labels import Description, Status
 from schema.profiles import LLMProfile
 from schema.recipes import digest
-from schema.records import (
-    Calibration,
-    Description,
-    EvidenceKind,
-    Exemplars,
-    Method,
-    RunOptions,
-    Status,
-    SteeredTexts,
-    TokenChange,
-    VocabularyProjection,
-)
+from schema.records import Method, RunOptions
 from schema.store import descriptions, evidence
 from workers import recipes
 from workers.calls import together

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from schema.errors import NotFound
-from schema.records import Description
+from schema.labels import Description
 from schema.stages import Stage
 from schema.store import descriptions, jobs, run_features
 from schema.store.database import Connection

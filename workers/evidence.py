@@ -13,7 +13,7 @@ from schema.blobs import BlobRef, open_blobs
 from schema.contexts import References
 from schema.errors import BadSelection
 from schema.graph import block_jobs, blocks_of, features_per_block
-from schema.records import Provenance
+from schema.labels import Provenance
 from schema.selection import draw, parse_selection
 from schema.stages import Stage
 from schema.store import artifacts, evidence, features, jobs, run_features

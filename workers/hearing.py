@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from schema.records import Description, Status
+from schema.labels import Description, Status
 from workers.court import Case, Court
 from workers.embeddings import Vectors, embed
 from workers.methods.free_scores import Contexts, evaluate_embedding_auroc, held_out_contexts

@@ -6,8 +6,8 @@ Finer than one recipe: it tells why a label is stale. The features of a run are 
 from typing import get_args
 
 from prompts.used import prompts_used
+from schema.evidence import EvidenceKind
 from schema.recipes import digest
-from schema.records import EvidenceKind
 from schema.settings import Settings
 from schema.store.run_features import Brief
 from workers import describe, recipes, refine, score_recipe, write

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prompts.evaluation import ask_for_choice
+from schema.labels import Description, Score, Status
 from schema.profiles import LLMProfile
-from schema.records import Description, Score, Status
 from schema.stages import Stage
 from schema.store import jobs, run_features, scores
 from workers.calls import together

@@ -20,9 +20,9 @@ from openai import OpenAI
 from prompts import Message, load_prompt
 from schema.budgets import NOTHING, Cost, cost, most
 from schema.errors import BadReply, GlossariumError, LLMUnavailable, Refused
+from schema.labels import Status
 from schema.profiles import LLMProfile
 from schema.recipes import digest
-from schema.records import Status
 from schema.store.calls import Call
 from workers import quirks
 from workers.accounts import BOTTOMLESS, CompletionCache, Ledger, Purse

@@ -24,7 +24,7 @@ from pydantic import (
 
 from prompts.composing import compose
 from schema.errors import BadReply, Refused
-from schema.records import Status
+from schema.labels import Status
 
 MAX_REPLY_CHARS = 20_000
 MAX_BLANK_RUN = 40  # llama.cpp and vLLM both have answered a JSON schema with endless whitespace

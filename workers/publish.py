@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from schema.labels import Description, Label, Score, Status
 from schema.recipes import digest
-from schema.records import Description, Label, Score, Status
 from schema.stages import Stage
 from schema.store import descriptions, jobs, labels, runs, scores
 from schema.store.database import Connection

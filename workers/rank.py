@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from functools import partial
 
 from prompts.evidence import Evidence
+from schema.labels import Score
 from schema.profiles import LLMProfile
-from schema.records import Score
 from schema.store import scores
 from workers.calls import together
 from workers.court import Case, convene

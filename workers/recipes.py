@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 
 from schema import profiles
+from schema.evidence import EvidenceKind
+from schema.labels import Provenance
 from schema.recipes import digest
-from schema.records import EvidenceKind, Provenance, RunSpec
+from schema.records import RunSpec
 from schema.release import release
 from schema.settings import Settings
 from schema.store.run_features import Brief

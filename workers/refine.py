@@ -11,9 +11,9 @@ from prompts.describing import marked, messages_for
 from prompts.evidence import Evidence
 from prompts.loader import Ask
 from prompts.revising import Failures, ask_for_revision
+from schema.labels import Description, Status
 from schema.profiles import LLMProfile
 from schema.recipes import digest
-from schema.records import Description, Status
 from schema.store import descriptions
 from workers.describe import FREQUENCY_PENALTY, TEMPERATURE, Standing, standing_of
 from workers.hearing import Heard, Judge

@@ -9,7 +9,8 @@ from itertools import chain
 from typing import NamedTuple, get_args
 from uuid import UUID
 
-from schema.records import Label, Method, RunSpec, Score, ScoreKind, Status
+from schema.labels import Label, Score, ScoreKind, Status
+from schema.records import Method, RunSpec
 from schema.reports import (
     DeadFeatures,
     LabelReport,

@@ -5,8 +5,9 @@ from typing import NamedTuple
 from prompts import ask_for_similar
 from prompts.composing import COPIES, copies_example
 from prompts.describing import FEWEST_EXEMPLARS, marked, spread
+from schema.evidence import Exemplars
+from schema.labels import Status
 from schema.profiles import LLMProfile
-from schema.records import Exemplars, Status
 from schema.stages import Stage
 from schema.store import evidence, jobs
 from workers import recipes

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from schema.records import AnyEvidence, Calibration, EvidenceKind
+from schema.evidence import AnyEvidence, Calibration, EvidenceKind
 from schema.store import evidence
 from workers import recipes
 from workers.changing import Scene, changed_tokens, strengths_of

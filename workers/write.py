@@ -6,9 +6,9 @@ from prompts.composing import COPIES, copies_example
 from prompts.evaluation import SENTENCES, ask_for_sentences
 from prompts.loader import load_prompt
 from schema.graph import N_CONTROL_FEATURES
+from schema.labels import Description, Sentences, Status
 from schema.profiles import LLMProfile
 from schema.recipes import digest
-from schema.records import Description, Sentences, Status
 from schema.store import descriptions
 from schema.store.run_features import RunFeature
 from workers.calls import together

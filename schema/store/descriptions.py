@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
+from schema.labels import Description, Sentences, Status
 from schema.recipes import digest
-from schema.records import Description, Sentences, Status
 from schema.schedules import RETRIED
 from schema.store.database import Connection
 from schema.store.queries import as_json, load_queries

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 from schema.contexts import References, unfold
+from schema.evidence import EVIDENCE_RECORDS, AnyEvidence, EvidenceKind
+from schema.labels import Provenance
 from schema.packing import pack, unpack
-from schema.records import EVIDENCE_RECORDS, AnyEvidence, EvidenceKind, Provenance, Record
+from schema.records import Record
 from schema.store import contexts
 from schema.store.contexts import Reading
 from schema.store.database import Connection

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from schema.records import ScoreKind
+from schema.labels import ScoreKind
 from schema.store.database import Connection
 from schema.store.queries import load_queries
 

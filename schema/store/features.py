@@ -7,7 +7,7 @@ from uuid import UUID
 from psycopg.sql import SQL
 
 from schema.errors import NotFound
-from schema.records import FeatureSummary
+from schema.labels import FeatureSummary
 from schema.store.database import Connection
 from schema.store.queries import load_queries
 from schema.wire import FeatureFilter, FeatureSort

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from schema.errors import NotFound
-from schema.records import Label, Score
+from schema.labels import Label, Score
 from schema.store.database import Connection
 from schema.store.queries import as_json, load_queries
 

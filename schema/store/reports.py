@@ -5,7 +5,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from schema.errors import NotFound
-from schema.records import Method, Status
+from schema.labels import Status
+from schema.records import Method
 from schema.reports import RunReport
 from schema.stages import Stage
 from schema.store.database import Connection

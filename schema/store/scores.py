@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from schema.records import Score
+from schema.labels import Score
 from schema.store.database import Connection
 from schema.store.queries import as_json, load_queries
 

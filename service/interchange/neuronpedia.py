@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schema.evidence import AnyEvidence, EvidenceKind, Exemplars, VocabularyProjection, Window
 from schema.recipes import digest
-from schema.records import AnyEvidence, EvidenceKind, Exemplars, VocabularyProjection, Window
 from schema.store.exports import BATCH, LabelRow, Range
 from schema.wire import NeuronpediaPart as Part
 from service.interchange import tars

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from schema.records import TokenChange
+from schema.evidence import TokenChange
 from tests.benchmarks.acting import N, added, directions
 from tests.benchmarks.measure import Row, faster, race, timed
 from tests.benchmarks.setting import SITE, beginnings, opened

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from schema.contexts import References, unfold
+from schema.evidence import AnyEvidence, EvidenceKind
 from schema.packing import pack, pack_texts, unpack, unpack_texts
-from schema.records import AnyEvidence, EvidenceKind, RunOptions
+from schema.records import RunOptions
 from schema.selection import draw
 from tests.benchmarks.measure import Row, at_most, race
 from tests.benchmarks.reading import collect, empty

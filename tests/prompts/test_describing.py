@@ -15,16 +15,12 @@ from prompts.composing import Composition, NotApplicable, compose, concatenate, 
 from prompts.describing import marked, messages_for, readable, spread, strength, strongest_pairs
 from prompts.evidence import Evidence
 from prompts.revising import Failures, ask_for_revision
-from schema.records import (
+from schema.evidence import (
     LEAST_OVERLAP,
     Agreement,
     Calibration,
-    Description,
     Exemplars,
-    Method,
-    RunOptions,
     SplitExemplars,
-    Status,
     SteeredText,
     SteeredTexts,
     TargetReached,
@@ -33,6 +29,8 @@ from schema.records import (
     VocabularyProjection,
     Window,
 )
+from schema.labels import Description, Status
+from schema.records import Method, RunOptions
 from tests.llm_server import answer
 from workers.parse import DescriptionReply, parse_reply
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binomtest
 
-from schema.records import Estimate
+from schema.labels import Estimate
 from workers.methods.statistics import stream, wilson
 
 _N_RESAMPLES = 10_000

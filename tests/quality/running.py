@@ -9,7 +9,8 @@ from uuid import UUID
 from rich.console import Console
 
 from schema.errors import GlossariumError
-from schema.records import Feature, Label, Method, Run, Score
+from schema.labels import Feature, Label, Score
+from schema.records import Method, Run
 from schema.store import database
 from service import progress
 from service.client import Client

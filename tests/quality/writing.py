@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from schema.records import Estimate, Method
+from schema.labels import Estimate
+from schema.records import Method
 from schema.settings import Settings
 from tests.quality.arms import PAPER_METHODS
 from tests.quality.comparing import Compared, compare, rank_one, share

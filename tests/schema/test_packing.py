@@ -13,15 +13,10 @@ from hypothesis import strategies as st
 
 from schema.contexts import Reference, References, SplitReferences, context_number
 from schema.errors import GlossariumError
-from schema.packing import VERSION, _compressed, check_packed, pack, pack_texts, unpack, unpack_texts
-from schema.records import (
+from schema.evidence import (
     Agreement,
     Calibration,
     CurvePoint,
-    Label,
-    Record,
-    Score,
-    Status,
     SteeredText,
     SteeredTexts,
     TargetReached,
@@ -29,6 +24,9 @@ from schema.records import (
     TokenList,
     VocabularyProjection,
 )
+from schema.labels import Label, Score, Status
+from schema.packing import VERSION, _compressed, check_packed, pack, pack_texts, unpack, unpack_texts
+from schema.records import Record
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 NUMBERS = st.floats(allow_nan=False) | st.floats(width=16, allow_nan=False) | st.sampled_from([0.0, -0.0])

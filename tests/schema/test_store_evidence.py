@@ -9,7 +9,8 @@ import pytest
 
 from schema.contexts import Reference, References, SplitReferences, Texts, context_number
 from schema.errors import GlossariumError
-from schema.records import Calibration, Exemplars, Provenance, Window
+from schema.evidence import Calibration, Exemplars, Window
+from schema.labels import Provenance
 from schema.store import database, evidence
 from schema.store.contexts import Reading
 from schema.store.database import Connection

@@ -8,7 +8,8 @@ from typing import Any, get_args
 import pytest
 
 from schema.errors import NotFound
-from schema.records import DictionarySpec, Encoder, FeatureSummary
+from schema.labels import FeatureSummary
+from schema.records import DictionarySpec, Encoder
 from schema.store import dictionaries, features
 from schema.store.database import Connection
 from schema.wire import FeatureFilter, FeatureSort

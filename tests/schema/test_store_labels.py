@@ -5,7 +5,8 @@ import uuid
 import pytest
 
 from schema.errors import NotFound
-from schema.records import DictionarySpec, Encoder, Estimate, Label, RunSpec, Score, ScoreKind, Status
+from schema.labels import Estimate, Label, Score, ScoreKind, Status
+from schema.records import DictionarySpec, Encoder, RunSpec
 from schema.store import dictionaries, features, labels, runs
 from schema.store.database import Connection
 

@@ -13,18 +13,9 @@ from prompts.describing import messages_for
 from prompts.estimating import TOKENS_OF_A_REPLY
 from prompts.evidence import Evidence
 from schema.errors import InvalidInput, NotFound
-from schema.records import (
-    Description,
-    Dictionary,
-    Feature,
-    Label,
-    Provenance,
-    RunOptions,
-    RunSpec,
-    Score,
-    Status,
-    VocabularyProjection,
-)
+from schema.evidence import VocabularyProjection
+from schema.labels import Description, Feature, Label, Provenance, Score, Status
+from schema.records import Dictionary, RunOptions, RunSpec
 from schema.settings import Settings
 from schema.store import database, descriptions, evidence, features, labels, scores
 from schema.wire import FeaturePrompt

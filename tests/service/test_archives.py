@@ -16,7 +16,8 @@ import pytest
 import zstandard
 
 from schema.errors import BadArchive, Conflict, InvalidInput
-from schema.records import Dictionary, Encoder, Label, RunSpec, Sentences, Status
+from schema.labels import Label, Sentences, Status
+from schema.records import Dictionary, Encoder, RunSpec
 from schema.settings import Settings
 from schema.store import database, descriptions, dictionaries, labels, run_features, runs
 from schema.store.run_features import RunFeature

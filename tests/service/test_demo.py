@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from rich.console import Console
 
-from schema.records import Estimate, FeatureSummary, Label, Score, Status
+from schema.labels import Estimate, FeatureSummary, Label, Score, Status
 from service.demo import SPEC, plain, table
 
 RECIPE = "0" * 64

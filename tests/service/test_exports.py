@@ -16,7 +16,8 @@ import pytest
 
 from schema.contexts import Reference, References, SplitReferences
 from schema.errors import Conflict, Unavailable
-from schema.records import Description, Dictionary, Feature, Label, Provenance, Score, Status
+from schema.labels import Description, Feature, Label, Provenance, Score, Status
+from schema.records import Dictionary
 from schema.store import contexts, database, descriptions, evidence, features, labels, scores
 from schema.store.exports import Range
 from schema.wire import ExportFormat

@@ -6,7 +6,8 @@ import pytest
 from pydantic import BaseModel
 
 from schema import wire
-from schema.records import Corpus, Dictionary, DictionarySpec, Feature, FeatureSummary, Label, Run, RunSpec
+from schema.labels import Feature, FeatureSummary, Label
+from schema.records import Corpus, Dictionary, DictionarySpec, Run, RunSpec
 from schema.reports import RunReport
 from schema.schedules import DiffPage, Refresh, Schedule, SchedulePatch, ScheduleSpec
 from service import docs, examples, export_examples, feature_examples, schedule_examples

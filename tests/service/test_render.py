@@ -5,27 +5,20 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console, RenderableType
 
-from schema.records import (
+from schema.evidence import (
     Agreement,
     Calibration,
-    CallCount,
     CurvePoint,
-    Description,
-    Estimate,
     Exemplars,
-    Feature,
-    FeatureSummary,
-    Label,
-    Score,
     SplitExemplars,
-    Status,
     TargetReached,
     TokenChange,
     TokenList,
-    Usage,
     VocabularyProjection,
     Window,
 )
+from schema.labels import Description, Estimate, Feature, FeatureSummary, Label, Score, Status
+from schema.records import CallCount, Usage
 from service import render
 
 Shown = Callable[[RenderableType], str]

@@ -11,7 +11,8 @@ from uuid import UUID
 from psycopg_pool import ConnectionPool
 
 from schema.blobs import open_blobs
-from schema.records import Description, DictionarySpec, Label, Run, RunOptions, RunSpec, Score
+from schema.labels import Description, Label, Score
+from schema.records import DictionarySpec, Run, RunOptions, RunSpec
 from schema.settings import Settings
 from schema.stages import Stage
 from schema.store import corpora, database, descriptions, dictionaries, evidence, labels, runs, scores

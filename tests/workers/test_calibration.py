@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from schema.errors import InvalidInput, NotFinite
-from schema.records import Calibration
+from schema.evidence import Calibration
 from schema.subjects import Site
 from tests import tiny
 from workers.methods.calibration import CURVE, N_TOKENS, Outcome, Point, calibrate, prompt_batch, seek

@@ -7,7 +7,7 @@ import pytest
 
 from prompts.composing import copies_example
 from prompts.loader import load_prompt
-from schema.records import Status
+from schema.labels import Status
 from tests.llm_server import LLMServer
 from tests.workers.house import SMALL, House, open_house
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 
-from schema.records import Exemplars, SplitExemplars, Status, Window
+from schema.evidence import Exemplars, SplitExemplars, Window
+from schema.labels import Status
 from workers.methods.corpus_evaluation import (
     Item,
     detection_items,

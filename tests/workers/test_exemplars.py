@@ -17,7 +17,7 @@ from torch import Tensor
 
 from schema.contexts import context_number, document_of, unfold
 from schema.errors import BadSelection, GlossariumError, NotFinite, NotFound, ShapeMismatch
-from schema.records import Exemplars, SplitExemplars, Window
+from schema.evidence import Exemplars, SplitExemplars, Window
 from schema.subjects import Site
 from tests import tiny
 from workers.corpus import Document, contexts

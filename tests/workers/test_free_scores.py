@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from schema.records import Exemplars, SplitExemplars, Status, TokenList, Window
+from schema.evidence import Exemplars, SplitExemplars, TokenList, Window
+from schema.labels import Status
 from workers.methods.free_scores import (
     cosines,
     evaluate_embedding_auroc,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from schema.records import Status
+from schema.labels import Status
 from schema.store import database, descriptions, reports
 from schema.wire import ImportedLabel
 from tests.llm_server import LLMServer

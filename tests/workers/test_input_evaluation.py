@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema.records import Estimate, Status
+from schema.labels import Estimate, Status
 from workers.methods.input_evaluation import (
     SentenceActivations,
     evaluate_dead_input,

@@ -8,16 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from prompts.composing import Composition, NotApplicable
-from schema.records import (
-    Agreement,
-    Exemplars,
-    SplitExemplars,
-    Status,
-    TokenChange,
-    TokenList,
-    VocabularyProjection,
-    Window,
-)
+from schema.evidence import Agreement, Exemplars, SplitExemplars, TokenChange, TokenList, VocabularyProjection, Window
+from schema.labels import Status
 from tests.tiny import planted_features, tiny_corpus
 from workers.methods.lexical import lexical_description, log_odds, telling_tokens
 

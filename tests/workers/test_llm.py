@@ -15,8 +15,8 @@ from pydantic import SecretStr
 
 from prompts import ask_for_choice, ask_for_sentences
 from schema.errors import JobStopped, LLMUnavailable
+from schema.labels import Status
 from schema.profiles import Limits, LLMProfile
-from schema.records import Status
 from tests.llm_server import LLMServer, Mode
 from tests.workers.asking import ASK, KEY, Kept, judge, profile_of
 from workers import circuit, endpoint, llm

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from schema.errors import UnknownSite, UnknownSubject
-from schema.records import SteeredTexts, TokenChange, VocabularyProjection
+from schema.evidence import SteeredTexts, TokenChange, VocabularyProjection
 from schema.settings import Settings
 from schema.subjects import Site
 from tests.llm_server import LLMServer

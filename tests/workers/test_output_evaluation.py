@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema.records import Calibration, Status, SteeredText, TargetReached
+from schema.evidence import Calibration, SteeredText, TargetReached
+from schema.labels import Status
 from workers.methods.output_evaluation import (
     LETTERS,
     EmbeddedSet,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schema.errors import BadReply, Refused
-from schema.records import Status
+from schema.labels import Status
 from workers.parse import DescriptionReply, JudgeReply, Reply, SentencesReply, parse_reply, sentences_reply, shortened
 
 GOOD = {"trigger": "Paris: names of cities", "effect": "France"}

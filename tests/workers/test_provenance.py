@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from schema.records import Exemplars, TokenChange
+from schema.evidence import Exemplars, TokenChange
 from schema.release import release
 from schema.store import corpora, database, dictionaries, evidence
 from service.features import read_feature

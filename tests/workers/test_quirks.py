@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from schema.errors import LLMUnavailable
-from schema.records import Status
+from schema.labels import Status
 from tests.llm_server import LLMServer, Mode
 from tests.workers.asking import ASK, Kept, judge, profile_of
 from workers import quirks

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from schema.records import Label, RunSpec, Status
+from schema.labels import Label, Status
+from schema.records import RunSpec
 from schema.schedules import Policy, Refresh, ScheduleSpec
 from schema.store import corpora, database, labels, refreshes, runs, schedules
 from tests.llm_server import LLMServer

@@ -10,18 +10,8 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
 from schema.errors import NotFound
-from schema.records import (
-    Description,
-    DictionarySpec,
-    Encoder,
-    Estimate,
-    Label,
-    Method,
-    RunSpec,
-    Score,
-    ScoreKind,
-    Status,
-)
+from schema.labels import Description, Estimate, Label, Score, ScoreKind, Status
+from schema.records import DictionarySpec, Encoder, Method, RunSpec
 from schema.reports import RunReport, Summary
 from schema.settings import Settings
 from schema.stages import QUEUES, Stage

@@ -7,16 +7,10 @@ from typing import get_args
 
 import pytest
 
+from schema.evidence import Calibration, Exemplars, SteeredTexts, TokenChange, VocabularyProjection
+from schema.labels import Status
 from schema.presets import preset
-from schema.records import (
-    Calibration,
-    Exemplars,
-    Status,
-    SteeredTexts,
-    TokenChange,
-    TokenChangeMethod,
-    VocabularyProjection,
-)
+from schema.records import TokenChangeMethod
 from schema.stages import Stage
 from schema.store import database, jobs, reports, sweeper
 from schema.store.evidence import Stored

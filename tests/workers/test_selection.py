@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema.records import Status
+from schema.labels import Status
 from workers.methods.input_evaluation import SentenceActivations, evaluate_input, halve_sentences
 from workers.methods.output_evaluation import Pool, draw_pairs, judge_pairs
 from workers.methods.selection import Candidate, HitHalves, choose

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from schema.errors import InvalidInput
-from schema.records import TokenChange, TokenList
+from schema.evidence import TokenChange, TokenList
 from schema.subjects import Site
 from tests import tiny
 from workers.batches import Batch

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from schema.records import Estimate, Status
+from schema.labels import Estimate, Status
 from workers.methods import statistics
 from workers.methods.statistics import (
     Measurement,

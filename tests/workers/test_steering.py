@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from schema.errors import InvalidInput, ShapeMismatch
-from schema.records import Calibration, SteeredTexts
+from schema.evidence import Calibration, SteeredTexts
 from schema.subjects import Site
 from tests import tiny
 from workers.methods.calibration import calibrate

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from schema.records import Estimate, Score, ScoreKind, Status
+from schema.labels import Estimate, Score, ScoreKind, Status
 from workers.methods.statistics import bootstrap_mean
 from workers.methods.summaries import RESAMPLED_UP_TO, Lows, Tally, extremes, mean_over, share_over
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from schema.errors import InvalidInput, NotFinite, ShapeMismatch, UnknownSite
-from schema.records import TokenChange, TokenList
+from schema.evidence import TokenChange, TokenList
 from schema.subjects import Site
 from tests import tiny
 from workers.batches import Batch

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from schema.errors import InvalidInput
-from schema.records import Calibration, CurvePoint, TargetReached
+from schema.evidence import Calibration, CurvePoint, TargetReached
 from schema.subjects import Site
 from workers.batches import Batch
 from workers.methods.interventions import CleanRun, check_directions, mean_norm, run_clean, run_steered

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schema.records import Exemplars, SplitExemplars, Status, Window
+from schema.evidence import Exemplars, SplitExemplars, Window
+from schema.labels import Status
 from workers.methods.statistics import (
     Measurement,
     balanced_accuracy,

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schema.records import Estimate, Exemplars, Status, TokenList, Window
+from schema.evidence import Exemplars, TokenList, Window
+from schema.labels import Estimate, Status
 from workers.methods.statistics import (
     Measurement,
     Vector,

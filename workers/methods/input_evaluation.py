@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schema.records import Status
+from schema.labels import Status
 from workers.methods.statistics import (
     Measurement,
     Vector,

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from schema.errors import ShapeMismatch
-from schema.records import Agreement, TokenChange, TokenList
+from schema.evidence import Agreement, TokenChange, TokenList
 from schema.subjects import Site
 from workers.batches import Batch
 from workers.methods.interventions import add_everywhere, run_clean, split_rows, tile

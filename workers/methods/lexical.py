@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from prompts.composing import Composition, NotApplicable
-from schema.records import Exemplars, Status, TokenChange, TokenList, VocabularyProjection, Window
+from schema.evidence import Exemplars, TokenChange, TokenList, VocabularyProjection, Window
+from schema.labels import Status
 
 # Natural logarithm of the odds ratio from which a token tells: four times the odds that it has where the feature is
 # silent. Odds alone would let in what is in nearly all texts of both kinds, so its share must be thrice as large too.

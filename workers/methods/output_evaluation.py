@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schema.records import Calibration, Estimate, Status, SteeredText
+from schema.evidence import Calibration, SteeredText
+from schema.labels import Estimate, Status
 from workers.methods.statistics import Measurement, Vector, chance, measured, stream, unmeasured, wilson
 
 MAX_COSINE = 0.5

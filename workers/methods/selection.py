@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schema.records import Status
+from schema.labels import Status
 from workers.methods.input_evaluation import SentenceActivations, SentenceHalves
 from workers.methods.output_evaluation import CHANCE
 from workers.methods.statistics import N_RESAMPLES, Vector, auroc, finite, mean, stream

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from schema.records import TokenChange
+from schema.evidence import TokenChange
 from schema.subjects import Site
 from workers.batches import Batch
 from workers.methods.interventions import CleanRun, in_forwards, run_clean, split_rows

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schema.records import Estimate, Method, Score, ScoreKind, Status
+from schema.labels import Estimate, Score, ScoreKind, Status
+from schema.records import Method
 
 Vector = npt.NDArray[np.float64]
 Values = Sequence[float] | npt.NDArray[np.floating]

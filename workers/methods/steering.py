@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from schema.errors import InvalidInput, ShapeMismatch
-from schema.records import Calibration, SteeredText, SteeredTexts
+from schema.evidence import Calibration, SteeredText, SteeredTexts
 from schema.subjects import Site
 from workers.methods.interventions import check_directions, write_place
 from workers.methods.prompts_neutral import DESCRIBE, SCORE, NeutralPrompt

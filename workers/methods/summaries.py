@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schema.records import Estimate, Score, ScoreKind, Status
+from schema.labels import Estimate, Score, ScoreKind, Status
 from schema.reports import Control, LabelStatus, Summary
 from workers.methods.statistics import Values, Z, bootstrap_mean, finite, mean, wilson
 

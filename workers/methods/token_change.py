@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from schema.errors import InvalidInput, ShapeMismatch
-from schema.records import Agreement, TokenChange, TokenChangeMethod, TokenList
+from schema.evidence import Agreement, TokenChange, TokenList
+from schema.records import TokenChangeMethod
 from schema.subjects import Site
 from workers.batches import Batch
 from workers.methods.interventions import CleanRun, check_directions, run_clean, run_steered, split_rows

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from schema.errors import InvalidInput, NotFinite, ShapeMismatch
-from schema.records import TokenList, VocabularyProjection
+from schema.evidence import TokenList, VocabularyProjection
 
 CENTRED_FROM = 256
 NO_NEIGHBOUR = -1

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from schema.errors import ShapeMismatch
-from schema.records import KEY_AFTER, KEY_BEFORE
+from schema.evidence import KEY_AFTER, KEY_BEFORE
 from workers.methods.sampling import mix_tensors, uniform
 
 DESCRIBE, SCORE = 0, 1
