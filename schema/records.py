@@ -177,10 +177,9 @@ class RunProfiles(NamedTuple):
     judge: str
 
 
-class RunSpec(Record):
-    """What a user asks of a run."""
+class RunTerms(Record):
+    """What a user asks of a run, whatever its dictionary is."""
 
-    dictionary_id: UUID
     features: Selection = Field("all", examples=["all", "0-9,12", "random:24:0", "alive"], max_length=100_000)
     methods: tuple[Method, ...] = ("lexical", "max_activating", "vocabulary", "token_change", "combined")
     evaluations: tuple[Evaluation, ...] = ("input", "output", "output_llm", "free")
@@ -198,6 +197,12 @@ class RunSpec(Record):
     def profiles(self) -> RunProfiles:
         """Return the names of the LLM profiles by role."""
         return RunProfiles(self.llm, self.writer or self.llm, self.judge or self.llm)
+
+
+class RunSpec(RunTerms):
+    """What a user asks of a run."""
+
+    dictionary_id: UUID
 
 
 RunState = Literal["queued", "running", "done", "failed", "cancelled", "paused"]

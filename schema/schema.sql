@@ -52,6 +52,33 @@ CREATE INDEX feature_by_density ON feature (dictionary_id, density, index);
 CREATE INDEX feature_by_input_lift ON feature (dictionary_id, input_lift, index);
 CREATE INDEX feature_by_output_lift ON feature (dictionary_id, output_lift, index);
 
+-- Collections: dictionaries that belong together, and the runs over all of them.
+CREATE TABLE collection (
+    id uuid PRIMARY KEY,
+    tenant_id smallint NOT NULL REFERENCES tenant,
+    name text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX collection_by_tenant ON collection (tenant_id, created_at DESC, id);
+
+CREATE TABLE collection_dictionary (
+    collection_id uuid NOT NULL REFERENCES collection ON DELETE CASCADE,
+    dictionary_id uuid NOT NULL REFERENCES dictionary ON DELETE CASCADE,
+    position integer NOT NULL,
+    PRIMARY KEY (collection_id, dictionary_id)
+);
+CREATE INDEX collection_dictionary_by_dictionary ON collection_dictionary (dictionary_id);
+
+CREATE TABLE collection_run (
+    id uuid PRIMARY KEY,
+    tenant_id smallint NOT NULL REFERENCES tenant,
+    collection_id uuid NOT NULL REFERENCES collection ON DELETE CASCADE,
+    spec jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX collection_run_by_collection ON collection_run (collection_id, created_at DESC, id);
+
+-- Runs of one corpus pass read the corpus together: one of them, at each shard, for all.
 -- `ingredients` is what the labels of a run are made from, part by part: a refresh compares it with what they would be
 -- made from now.
 CREATE TABLE run (
@@ -68,11 +95,15 @@ CREATE TABLE run (
     started_at timestamptz,
     finished_at timestamptz,
     llms jsonb, -- what its LLM profiles stood for when it was submitted
-    ingredients jsonb
+    ingredients jsonb,
+    collection_run_id uuid REFERENCES collection_run ON DELETE SET NULL,
+    corpus_pass uuid
 );
 CREATE INDEX run_by_tenant ON run (tenant_id, created_at DESC, id);
 CREATE INDEX run_by_dictionary ON run (dictionary_id, created_at DESC);
 CREATE INDEX run_active ON run (id) WHERE state IN ('queued', 'running');
+CREATE INDEX run_by_collection_run ON run (collection_run_id) WHERE collection_run_id IS NOT NULL;
+CREATE INDEX run_by_corpus_pass ON run (corpus_pass) WHERE corpus_pass IS NOT NULL;
 
 CREATE TABLE idempotency (
     tenant_id smallint NOT NULL REFERENCES tenant,

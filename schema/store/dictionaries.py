@@ -1,5 +1,6 @@
 """Dictionaries: rows of what users submitted. Whether weights fit their subject is checked before they come here."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -60,6 +61,19 @@ def page(
     before, after_id = after or (None, None)
     rows = _queries.page(connection, tenant_id=tenant_id, before=before, after_id=after_id, most=limit)
     return [_dictionary(row) for row in rows]
+
+
+def hold(connection: Connection, tenant_id: int, ids: Sequence[UUID]) -> list[Dictionary]:
+    """Return those of some dictionaries that this tenant has; none is deleted before the caller's transaction ends."""
+    return [_dictionary(row) for row in _queries.hold(connection, tenant_id=tenant_id, ids=list(ids))]
+
+
+def of_collections(connection: Connection, collection_ids: Sequence[UUID]) -> dict[UUID, list[Dictionary]]:
+    """Return the dictionaries of some collections, in their order."""
+    found: dict[UUID, list[Dictionary]] = {}
+    for collection_id, *row in _queries.of_collections(connection, collection_ids=list(collection_ids)):
+        found.setdefault(collection_id, []).append(_dictionary(tuple(row)))
+    return found
 
 
 def set_weights(connection: Connection, tenant_id: int, id_: UUID, sha256: str) -> Dictionary:

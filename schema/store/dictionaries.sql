@@ -14,6 +14,20 @@ FROM dictionary
 WHERE tenant_id = :tenant_id AND id = :id
 FOR UPDATE;
 
+-- name: hold
+-- So that none is deleted before the caller's transaction ends.
+SELECT id, spec, state, weights_sha256, digest, error, created_at
+FROM dictionary
+WHERE tenant_id = :tenant_id AND id = ANY(CAST(:ids AS uuid[]))
+ORDER BY id
+FOR KEY SHARE;
+
+-- name: of_collections
+SELECT collection_dictionary.collection_id, id, spec, state, weights_sha256, digest, error, created_at
+FROM collection_dictionary JOIN dictionary ON dictionary.id = collection_dictionary.dictionary_id
+WHERE collection_dictionary.collection_id = ANY(CAST(:collection_ids AS uuid[]))
+ORDER BY collection_dictionary.collection_id, collection_dictionary.position;
+
 -- name: page
 SELECT id, spec, state, weights_sha256, digest, error, created_at
 FROM dictionary

@@ -1,6 +1,6 @@
 """Runs: what users asked for, in which state it is, and how far it got."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -87,6 +87,14 @@ def page(
         connection, tenant_id=tenant_id, dictionary_id=dictionary_id, before=before, after_id=after_id, most=limit
     )
     return [_run(row) for row in rows]
+
+
+def of_collection_runs(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, list[Run]]:
+    """Return the runs of some runs over collections, in the order of their dictionaries, without their stages."""
+    found: dict[UUID, list[Run]] = {}
+    for id_, *row in _queries.of_collection_runs(connection, ids=list(ids)):
+        found.setdefault(id_, []).append(_run(tuple(row)))
+    return found
 
 
 def set_state(

@@ -18,6 +18,15 @@ WHERE tenant_id = :tenant_id
 ORDER BY created_at DESC, id
 LIMIT :most;
 
+-- name: of_collection_runs
+SELECT collection_run.id, run.id, run.dictionary_id, run.spec, run.state, run.note, run.created_at, run.started_at,
+       run.finished_at, run.n_features
+FROM collection_run JOIN run ON run.collection_run_id = collection_run.id
+LEFT JOIN collection_dictionary ON collection_dictionary.collection_id = collection_run.collection_id
+  AND collection_dictionary.dictionary_id = run.dictionary_id
+WHERE collection_run.id = ANY(CAST(:ids AS uuid[]))
+ORDER BY collection_run.id, collection_dictionary.position, run.id;
+
 -- name: cancel
 UPDATE run SET state = 'cancelled', note = NULL, finished_at = clock_timestamp()
 WHERE id = :id AND state IN ('queued', 'running', 'paused')

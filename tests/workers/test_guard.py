@@ -30,7 +30,7 @@ WORKER = [
     "-c",
     "1",
 ]
-MISSING = "0008.schedules"
+MISSING = "0009.collections"
 CHILDREN = [*WORKER[:7], "subject", "--pool", "prefork", "-c", "1"]
 
 
@@ -52,8 +52,8 @@ def change_as_a_later_version(url: str) -> None:
 def older_url(database_url: str) -> str:
     """Return the URL of a database that lacks a migration: nothing of it is there."""
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("DROP TABLE refresh_feature; DROP TABLE refresh; DROP TABLE schedule")
-        connection.execute("ALTER TABLE run DROP COLUMN ingredients")
+        connection.execute("ALTER TABLE run DROP COLUMN collection_run_id, DROP COLUMN corpus_pass")
+        connection.execute("DROP TABLE collection_run, collection_dictionary, collection")
         connection.execute("DELETE FROM _yoyo_migration WHERE migration_id = %s", (MISSING,))
     return database_url
 
@@ -62,7 +62,7 @@ def test_an_older_database_is_brought_up_to_date_by_whoever_comes(older_url: str
     assert database.prepare(older_url) == [MISSING]
     assert database.prepare(older_url) == []
     with database.connect(older_url) as connection:
-        assert connection.execute("SELECT count(*) FROM schedule").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM collection").fetchone() == (0,)
 
 
 def test_many_at_once_apply_a_migration_once(older_url: str) -> None:
