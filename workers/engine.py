@@ -126,7 +126,8 @@ class Engine:
         except Exception as exc:
             return self._settle(job, exc)
         _log.info("job done", block=job.block, seconds=round(time.monotonic() - started, 2))
-        return queues
+        # Other runs of its corpus pass may have waited for it, which no dependency says.
+        return sorted({*queues, QUEUES[job.stage]}) if job.stage == Stage.EXEMPLARS else queues
 
     def _begin(self, job: Job) -> None:
         with database.lend(self._pool) as connection:

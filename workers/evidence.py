@@ -2,16 +2,17 @@
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
+import structlog
 import torch
 
 from schema.blobs import BlobRef, open_blobs
 from schema.contexts import References
-from schema.errors import BadSelection
+from schema.errors import BadSelection, InvalidInput, NotFound
 from schema.graph import block_jobs, blocks_of, features_per_block
 from schema.labels import Provenance
 from schema.selection import draw, parse_selection
@@ -24,6 +25,7 @@ from schema.subjects import Site
 from workers import recipes
 from workers.batches import Batch
 from workers.changing import Scene, prepare_linear
+from workers.companions import companions
 from workers.corpus import Context as TextContext
 from workers.corpus import Document, Shard, contexts, open_corpus
 from workers.desk import read_brief, read_corpus
@@ -41,6 +43,7 @@ from workers.shapes import in_fixed_shapes, shape_for
 from workers.sources import corpus_path
 from workers.subject import Subject
 
+_log = structlog.get_logger()
 _FORWARDS_AT_ONCE = 4  # between updates of the exemplars: larger updates cost less a token, and more memory
 _RECORDS_AT_ONCE = 128  # the contexts that they are the first to refer to are packed in some 20 s at most
 _NO_LIMIT = 2**62  # bytes of what workers write themselves
@@ -48,7 +51,10 @@ _N_NEIGHBOURS = 5  # whose firing makes a silent context a hard negative
 
 
 def collect_exemplars(context: Context) -> Outcome:
-    """Return the partial exemplars of one corpus shard, as a blob; nothing where the whole is known already."""
+    """Return the partial exemplars of one corpus shard, as a blob; nothing where they are known already.
+
+    Those of the other runs of its corpus pass are found beside them, and their jobs then find them known.
+    """
     started = time.monotonic()
     brief, corpus = read_brief(context), read_corpus(context)
     shard = _shard(context)
@@ -57,27 +63,50 @@ def collect_exemplars(context: Context) -> Outcome:
         known = artifacts.get(connection, recipes.exemplars(brief, corpus)) or artifacts.get(connection, recipe)
     if known is not None:
         return Outcome(lambda connection: None, {})
-    opened = open_dictionary(context, brief, corpus)
-    reader = Reader(opened.dictionary, _empty(opened, brief))
-    context.progress.advance()
-    documents = open_corpus(corpus_path(context, brief), shard)
-    for some in _one_by_one(context, documents) if context.job.lost else [documents]:
-        _read_documents(context, opened, reader, some, brief.spec.options.context_length)
-    blob = open_blobs(context.settings).put_stream(frames(reader.exemplars.blocks()), _NO_LIMIT)
+    subject = open_dictionary(context, brief, corpus).subject
+    others = companions(context, brief, corpus, shard)
+    try:
+        found = _read_shard(context, [brief, *others], corpus, shard)
+    except (InvalidInput, NotFound) as exc:
+        if not others:
+            raise
+        _log.warning("a shard is read for one run alone", error=str(exc))
+        found = _read_shard(context, [brief], corpus, shard)
     context.progress.advance(1)
-    spent = {"seconds": time.monotonic() - started, "tokens_per_forward": tokens_per_forward(opened.subject)}
-    return Outcome(lambda connection: artifacts.put(connection, recipe, *blob), spent)
+
+    def write(connection: Connection) -> None:
+        for made, blob in sorted(found.items()):  # in one order, or two that write the same wait for each other
+            artifacts.put(connection, made, *blob)
+
+    spent = {"seconds": time.monotonic() - started, "tokens_per_forward": tokens_per_forward(subject)}
+    return Outcome(write, spent)
+
+
+def _read_shard(context: Context, briefs: Sequence[Brief], corpus: str, shard: Shard) -> dict[str, BlobRef]:
+    """Return the partial exemplars of runs of one subject, seed and context length, by their recipe."""
+    readers = []
+    for brief in briefs:
+        opened = open_dictionary(context, brief, corpus)
+        readers.append(Reader(opened.dictionary, _empty(opened, brief)))
+        context.progress.advance()
+    documents = open_corpus(corpus_path(context, briefs[0]), shard)
+    for some in _one_by_one(context, documents) if context.job.lost else [documents]:
+        _read_documents(context, opened.subject, readers, some, briefs[0].spec.options.context_length)
+    blobs, found = open_blobs(context.settings), dict[str, BlobRef]()
+    for brief, reader in zip(briefs, readers, strict=True):
+        blob = blobs.put_stream(frames(reader.exemplars.blocks()), _NO_LIMIT)
+        found[recipes.partial(brief, corpus, shard)] = blob
+        context.progress.advance()
+    return found
 
 
 def _read_documents(
-    context: Context, opened: Opened, reader: "Reader", documents: Iterable[Document], length: int
+    context: Context, subject: Subject, readers: Sequence["Reader"], documents: Iterable[Document], length: int
 ) -> None:
-    subject = opened.subject
     found = contexts(documents, subject.tokenize, length, sink=subject.sink_id)
     n_tokens = _FORWARDS_AT_ONCE * tokens_per_forward(subject)
     for shape, rows in in_fixed_shapes(found, lambda one: len(one.ids), n_tokens):
-        read_contexts(subject, [reader], rows, shape.length)
-        context.progress.advance()
+        read_contexts(subject, readers, rows, shape.length, context.progress.advance)
 
 
 def _one_by_one(context: Context, documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -202,8 +231,17 @@ class Reader(NamedTuple):
     exemplars: ExemplarAccumulator
 
 
-def read_contexts(subject: Subject, readers: Sequence[Reader], rows: Sequence[TextContext], length: int) -> None:
-    """Take in contexts that are padded to one length: forward by forward, all of them at once at the end."""
+def read_contexts(
+    subject: Subject,
+    readers: Sequence[Reader],
+    rows: Sequence[TextContext],
+    length: int,
+    took_in: Callable[[], None] = lambda: None,
+) -> None:
+    """Take in contexts that are padded to one length: forward by forward, all of them at once at the end.
+
+    took_in: is called after each reader.
+    """
     sites = [reader.dictionary.read_site for reader in readers]
 
     def read() -> tuple[list[Batch], list[dict[Site, torch.Tensor]]]:
@@ -222,6 +260,7 @@ def read_contexts(subject: Subject, readers: Sequence[Reader], rows: Sequence[Te
         chunks = zip(*(dictionary.encode_chunks(of[dictionary.read_site]) for of in values), strict=True)
         joined = ((made[0][0], torch.cat([part for _, part in made])[: len(rows)]) for made in chunks)
         exemplars.add(batch, joined)
+        took_in()
 
 
 class _Summary(NamedTuple):

@@ -1,5 +1,6 @@
 """A run's subject and dictionary, loaded once per process and kept while jobs of the same run come in."""
 
+from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from schema.blobs import open_blobs
+from schema.collections import FEATURES_PER_PASS
 from schema.errors import NotFound
 from schema.records import Dictionary
 from schema.settings import Settings
@@ -31,7 +33,7 @@ def open_unthresholded(context: Context, brief: Brief) -> Opened:
     """Return the subject and the dictionary as it was uploaded. Raises InvalidInput if they do not fit."""
     spec = brief.dictionary.spec
     subject = load_subject(spec.subject, spec.revision, context.settings)
-    return Opened(subject, _load(_Place(brief.dictionary, subject, weights_path(context, brief))))
+    return Opened(subject, _shelf.get(_Place(brief.dictionary, subject, weights_path(context, brief))))
 
 
 def open_dictionary(context: Context, brief: Brief, corpus: str) -> Opened:
@@ -59,9 +61,28 @@ class _Place(NamedTuple):
         return isinstance(other, _Place) and self.record.digest == other.record.digest and self.subject is other.subject
 
 
-@lru_cache(maxsize=2)
-def _load(place: _Place) -> LoadedDictionary:
-    return load_dictionary(place.record, place.subject, place.weights)
+class _Shelf:
+    """The dictionaries of one subject that were used last: as many as a corpus pass reads at once, and two at least."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[_Place, LoadedDictionary] = OrderedDict()
+
+    def get(self, place: _Place) -> LoadedDictionary:
+        """Return a dictionary, loaded unless it is still here."""
+        if place not in self._kept:
+            for other in [other for other in self._kept if other.subject is not place.subject]:
+                del self._kept[other]  # or it keeps its subject in memory
+            self._kept[place] = load_dictionary(place.record, place.subject, place.weights)
+        self._kept.move_to_end(place)
+        while len(self._kept) > 2 and self._n_features() > FEATURES_PER_PASS:
+            self._kept.popitem(last=False)
+        return self._kept[place]
+
+    def _n_features(self) -> int:
+        return sum(dictionary.n_features for dictionary in self._kept.values())
+
+
+_shelf = _Shelf()
 
 
 @lru_cache(maxsize=2)
