@@ -13,6 +13,7 @@ from schema.settings import Settings, load_settings
 from schema.store import database
 from schema.store.database import open_pool
 from service import (
+    collections,
     corpora,
     dictionaries,
     docs,
@@ -30,7 +31,20 @@ from service import (
 from service.deps import Database, Services
 from service.queue import open_doorbell
 
-_ROOMS = (dictionaries, corpora, estimates, runs, schedules, features, labels, exports, imports, prompts, health)
+_ROOMS = (
+    dictionaries,
+    collections,
+    corpora,
+    estimates,
+    runs,
+    schedules,
+    features,
+    labels,
+    exports,
+    imports,
+    prompts,
+    health,
+)
 _DESCRIPTION = """
 Glossarium labels the features of a language model: submit a dictionary for a subject, ask for a run, follow
 its stages, and query features with their label, evidence, descriptions, scores and provenance.

@@ -24,7 +24,7 @@ from rich.progress import (
 from schema.errors import Unavailable
 from schema.records import Run, StageProgress
 from service.client import Client
-from service.client import Progress as Report
+from service.transport import Progress as Report
 
 POLL_S = 1.0
 _PATIENCE_S = 60.0

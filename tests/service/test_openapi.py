@@ -6,11 +6,12 @@ import pytest
 from pydantic import BaseModel
 
 from schema import wire
+from schema.collections import Collection, CollectionRun, CollectionSpec
 from schema.labels import Feature, FeatureSummary, Label
-from schema.records import Corpus, Dictionary, DictionarySpec, Run, RunSpec
+from schema.records import Corpus, Dictionary, DictionarySpec, Run, RunSpec, RunTerms
 from schema.reports import RunReport
 from schema.schedules import DiffPage, Refresh, Schedule, SchedulePatch, ScheduleSpec
-from service import docs, examples, export_examples, feature_examples, schedule_examples
+from service import collection_examples, docs, examples, export_examples, feature_examples, schedule_examples
 from service.app import create_app
 from tests.service.conftest import Api
 
@@ -35,6 +36,10 @@ OPERATIONS = [
         (Run, examples.PAUSED_RUN),
         (Run, examples.CANCELLED_RUN),
         (RunReport, examples.RUN_REPORT),
+        *((CollectionSpec, example["value"]) for example in collection_examples.COLLECTION_SPECS.values()),
+        *((RunTerms, example["value"]) for example in collection_examples.ALL_RUN_TERMS.values()),
+        (Collection, collection_examples.COLLECTION),
+        (CollectionRun, collection_examples.COLLECTION_RUN),
         *((ScheduleSpec, example["value"]) for example in schedule_examples.SCHEDULE_SPECS.values()),
         *((SchedulePatch, example["value"]) for example in schedule_examples.SCHEDULE_PATCHES.values()),
         (Schedule, schedule_examples.SCHEDULE),
@@ -86,6 +91,13 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "post /v1/runs/{run_id}/cancel",
         "post /v1/runs/{run_id}/pause",
         "post /v1/runs/{run_id}/resume",
+        "post /v1/collections",
+        "get /v1/collections",
+        "get /v1/collections/{collection_id}",
+        "delete /v1/collections/{collection_id}",
+        "post /v1/collections/{collection_id}/runs",
+        "get /v1/collections/{collection_id}/runs",
+        "get /v1/collections/{collection_id}/runs/{run_id}",
         "post /v1/schedules",
         "get /v1/schedules",
         "get /v1/schedules/{schedule_id}",
