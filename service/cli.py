@@ -14,8 +14,8 @@ from schema.records import Dictionary
 from schema.settings import load_settings
 from schema.store import database
 from schema.subjects import BUNDLED
-from service import cli_backup, cli_exports, cli_inspect, cli_runs, cli_schedules, progress, render
-from service.conversion import PATH_HELP, convert
+from service import cli_backup, cli_collections, cli_exports, cli_inspect, cli_runs, cli_schedules, progress, render
+from service.conversion import PATH_HELP, convert, list_dictionaries
 from service.servers import Ports
 from service.terminal import (
     Api,
@@ -56,7 +56,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Labels for the features of a language model, tested on the model itself.",
 )
-for _room in (cli_runs, cli_inspect, cli_exports, cli_backup):
+for _room in (cli_runs, cli_collections, cli_inspect, cli_exports, cli_backup):
     app.add_typer(_room.commands)
 app.add_typer(cli_schedules.commands, name="schedule")
 
@@ -106,13 +106,27 @@ def submit(
     name: str | None = None,
     revision: Annotated[str | None, typer.Option(help="Of the subject.")] = None,
     norm_coefficient: Annotated[float | None, typer.Option(help="What inputs are scaled by, if they are.")] = None,
+    match: cli_collections.Match = None,
+    skip_broken: cli_collections.SkipBroken = False,
     data: Data = None,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Submit a dictionary: whatever format its files have, converted here; or the neurons or heads of a layer."""
+    """Submit a dictionary: whatever format its files have, converted here; or the neurons or heads of a layer.
+
+    Of a folder or a release of several, each is submitted, and all of them are a collection.
+    """
     told = {"layer": layer, "site": site, "name": name, "revision": revision, "norm_coefficient": norm_coefficient}
     with tempfile.TemporaryDirectory(prefix="glossarium-") as folder:
+        with err.status(f"looking at {render.printable(path)} …"):
+            listed = list_dictionaries(path, Path(folder), {"subject": subject})
+        if listed or match is not None:
+            chosen = cli_collections.choose(listed, match, path)
+            with open_client(data, api) as client:
+                gathering = cli_collections.Gathering(client, {"subject": subject, **told}, skip_broken)
+                made = gathering.submit(name or cli_collections.name_of(path), chosen)
+            print_json(made) if as_json else cli_collections.show(made)
+            return
         with err.status(f"converting {render.printable(path)} …"):
             converted = convert(path, Path(folder), {"subject": subject, **told})
         if converted.found:

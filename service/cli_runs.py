@@ -1,23 +1,25 @@
 """The commands about runs: ask for labels, follow, pause, resume, cancel, and read what came of it."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from schema.budgets import parse_budget
-from schema.errors import InvalidInput
+from schema.collections import Collection, CollectionRun, spec_for
+from schema.errors import InvalidInput, NotFound
 from schema.presets import PRESETS, preset
-from schema.records import Corpus, Run, RunOptions, RunSpec
-from service import findings, progress, render
+from schema.records import Corpus, Dictionary, Run, RunOptions, RunSpec, RunState, RunTerms
+from service import cli_collections, findings, progress, render
 from service.client import Client
 from service.terminal import (
     Api,
     AsJson,
     Data,
-    DictionaryName,
-    RunName,
     err,
+    find_collection,
     find_dictionary,
     find_run,
     open_client,
@@ -28,6 +30,9 @@ from service.terminal import (
 
 commands = typer.Typer()
 
+AnyRun = Annotated[
+    str, typer.Argument(help="A run's id, or the beginning of it; or a collection, for the newest run over it.")
+]
 BudgetText = Annotated[
     str | None, typer.Option("--budget", help="The most to spend on LLMs: '$5', '200k tokens', '$5, 200k tokens'.")
 ]
@@ -35,7 +40,9 @@ BudgetText = Annotated[
 
 @commands.command()
 def run(
-    dictionary: DictionaryName,
+    dictionary: Annotated[
+        str, typer.Argument(help="A dictionary or a collection: its id, the beginning, or its name.")
+    ],
     features: Annotated[str, typer.Option(help="all, alive, 0-9,12 or random:N:SEED")] = "all",
     methods: Annotated[str | None, typer.Option(help="Comma between; the preset's by default.")] = None,
     evaluations: Annotated[str | None, typer.Option(help="Comma between; the preset's by default.")] = None,
@@ -57,16 +64,16 @@ def run(
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask for labels of a dictionary's features."""
+    """Ask for labels of a dictionary's features, or of those of all dictionaries of a collection."""
     chosen = preset(preset_name)
     chosen |= {"methods": _split(methods)} if methods is not None else {}
     chosen |= {"evaluations": _split(evaluations)} if evaluations is not None else {}
     chosen["options"] = chosen.get("options", {}) | _options(option or [])
     allowed = parse_budget(budget) if budget is not None else None
     with open_client(data, api) as client:
-        spec = RunSpec.model_validate(
+        about = _find_any(client, dictionary)
+        terms = RunTerms.model_validate(
             {
-                "dictionary_id": find_dictionary(client, dictionary).id,
                 "features": features,
                 "corpus": _corpus(client, corpus),
                 "llm": llm,
@@ -79,6 +86,10 @@ def run(
                 **chosen,
             }
         )
+        if isinstance(about, Collection):
+            cli_collections.run_all(client, about, terms, dry_run=dry_run, wait=wait, as_json=as_json)
+            return
+        spec = spec_for(terms, about.id, allowed)
         if dry_run:
             expected = client.estimate_run(spec)
             print_json(expected) if as_json else out.print(render.estimate_table(expected))
@@ -101,18 +112,25 @@ def runs(data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
 
 
 @commands.command()
-def status(run: RunName, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
-    """Show how a run goes on, until it ends or is paused; with --json how it stands."""
+def status(run: AnyRun, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
+    """Show how a run goes on, until it ends or is paused; with --json, and of a collection, how it stands."""
     with open_client(data, api) as client:
-        found = find_run(client, run)
+        found = _find_runs(client, run)
+        if not isinstance(found, Run):
+            cli_collections.status_of(client, *found, as_json)
+            return
         _finish(client.run(found.id) if as_json else _watch(client, found), as_json)
 
 
 @commands.command()
-def report(run: RunName, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
+def report(run: AnyRun, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
     """Show what a run found: how often its labels succeed, on which controls, and what could not be scored."""
     with open_client(data, api) as client:
-        found = client.report(find_run(client, run).id)
+        named = _find_runs(client, run)
+        if not isinstance(named, Run):
+            cli_collections.report_of(client, *named, as_json)
+            return
+        found = client.report(named.id)
     if as_json:
         print_json(found)
     else:
@@ -120,28 +138,60 @@ def report(run: RunName, data: Data = None, api: Api = None, as_json: AsJson = F
 
 
 @commands.command()
-def cancel(run: RunName, data: Data = None, api: Api = None) -> None:
+def cancel(run: AnyRun, data: Data = None, api: Api = None) -> None:
     """End a run; what is finished stays."""
     with open_client(data, api) as client:
-        cancelled = client.cancel(find_run(client, run).id)
-    say(f"run {cancelled.id}: {cancelled.state}")
+        for one in _each(client, run, ("queued", "running", "paused")):
+            say(f"run {one.id}: {client.cancel(one.id).state}")
 
 
 @commands.command()
-def pause(run: RunName, data: Data = None, api: Api = None) -> None:
+def pause(run: AnyRun, data: Data = None, api: Api = None) -> None:
     """Let a run rest: no LLM is asked for it any more, and no job of it started, until it is resumed."""
     with open_client(data, api) as client:
-        paused = client.pause(find_run(client, run).id)
-    say(f"run {paused.id}: {paused.state}")
+        for one in _each(client, run, ("queued", "running")):
+            say(f"run {one.id}: {client.pause(one.id).state}")
 
 
 @commands.command()
-def resume(run: RunName, budget: BudgetText = None, data: Data = None, api: Api = None) -> None:
+def resume(run: AnyRun, budget: BudgetText = None, data: Data = None, api: Api = None) -> None:
     """Let a paused run go on; with --budget, under that one instead of the one it had."""
     allowed = parse_budget(budget) if budget is not None else None
     with open_client(data, api) as client:
-        resumed = client.resume(find_run(client, run).id, allowed)
-    say(f"run {resumed.id}: {resumed.state}")
+        chosen = _each(client, run, ("paused",))
+        if allowed is not None and len(chosen) > 1:
+            names = ", ".join(str(one.id)[:8] for one in chosen)
+            raise InvalidInput(f"--budget is of one run, and {run} has {len(chosen)} that are paused: {names}")
+        for one in chosen:
+            say(f"run {one.id}: {client.resume(one.id, allowed).state}")
+
+
+def _find_any(client: Client, name: str) -> Dictionary | Collection:
+    """Return the dictionary that is called so or, if there is none, the collection. Raises NotFound."""
+    try:
+        return find_dictionary(client, name)
+    except NotFound:
+        with suppress(NotFound):
+            return find_collection(client, name)
+        raise
+
+
+def _find_runs(client: Client, name: str) -> Run | tuple[Collection, CollectionRun]:
+    """Return the run of a name or, if there is none, the newest run over the collection of that name."""
+    try:
+        return find_run(client, name)
+    except NotFound as exc:
+        try:
+            whole = find_collection(client, name)
+        except NotFound:
+            raise exc from None
+        return whole, cli_collections.latest(client, whole)
+
+
+def _each(client: Client, name: str, states: Sequence[RunState]) -> Sequence[Run]:
+    """Return the run of a name, or those of the newest run over a collection that are in one of some states."""
+    found = _find_runs(client, name)
+    return [found] if isinstance(found, Run) else [one for one in found[1].runs if one.state in states]
 
 
 def _warn(client: Client, spec: RunSpec) -> None:

@@ -1,5 +1,6 @@
 """Files of a dictionary to the canonical form, by the worker side in a process of its own: the service has no torch."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,26 @@ class Conversion(NamedTuple):
     spec: DictionarySpec
     weights: Path | None
     found: str
+
+
+class Listed(NamedTuple):
+    """A dictionary below a folder or a release: where it is from there, and what converts it."""
+
+    name: str
+    path: str
+
+
+def list_dictionaries(path: str, folder: Path, options: Mapping[str, object]) -> list[Listed]:
+    """Return the dictionaries below a folder or a reference; none where it is one itself, or holds none.
+
+    folder:  to work in.
+    options: as `convert` takes them.
+    Raises:  as `convert`.
+    """
+    if not (path.startswith("hf:") or (path not in KINDS and Path(path).expanduser().is_dir())):
+        return []
+    _run(path, folder, options, "--list")
+    return [Listed(**one) for one in json.loads((folder / "listing.json").read_text("utf-8"))]
 
 
 def convert(path: str, folder: Path, options: Mapping[str, object]) -> Conversion:

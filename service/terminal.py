@@ -9,6 +9,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
+from schema.collections import Collection
 from schema.errors import NotFound, Unavailable
 from schema.records import Dictionary, Record, Run
 from schema.settings import load_settings
@@ -95,6 +96,12 @@ def find_dictionary(client: Client, name: str) -> Dictionary:
 def find_run(client: Client, name: str) -> Run:
     """Return the run of an id or the beginning of one."""
     return find(name, client.run, client.runs(), f"no run {name!r}; `glossarium runs` lists them")
+
+
+def find_collection(client: Client, name: str) -> Collection:
+    """Return the collection of an id, the beginning of an id or a name; of two of one name, the newer."""
+    missing = f"no collection {name!r}; `glossarium collections` lists them"
+    return find(name, client.collection, client.collections(), missing, lambda found: found.name)
 
 
 def print_json(value: Record | Sequence[Record]) -> None:

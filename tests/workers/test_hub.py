@@ -46,8 +46,8 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def submit(subject: Path, tmp_path: Path) -> Submit:
     """Return what converts a reference in a process of its own, which asks the hub at a URL."""
 
-    def run(reference: str, url: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "workers.formats", reference, "--subject", str(subject)]
+    def run(reference: str, url: str, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "workers.formats", reference, "--subject", str(subject), *flags]
         surroundings = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"}
         return subprocess.run(
             [*argv, "--out", str(tmp_path / "out")],
@@ -107,6 +107,20 @@ def test_without_a_hub_the_error_says_so(environment: dict[str, str], submit: Su
     assert "the hub at http://127.0.0.1:1 can't be reached and nothing of it is cached" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_release_lists_its_dictionaries_at_one_commit(hub: Hub, submit: Submit, tmp_path: Path) -> None:
+    def listed(reference: str, url: str) -> list[dict[str, str]]:
+        done = submit(reference, url, "--list")
+        assert done.returncode == 0, done.stderr
+        found: list[dict[str, str]] = json.loads((tmp_path / "out" / "listing.json").read_text())
+        return found
+
+    layers = [{"name": f"layer_{n}", "path": f"hf:org/release/layer_{n}@{COMMIT}"} for n in (1, 2)]
+    assert listed("hf:org/release", hub.url) == layers
+    assert listed("hf:org/release/layer_1", hub.url) == []
+    assert listed("hf:org/release/layer_1", "http://127.0.0.1:1") == []  # it may be cached: converting it tells
+    assert submit(f"hf:{GATED}", hub.url, "--list").returncode == 2
 
 
 def test_references_have_a_repository_a_path_and_a_revision() -> None:

@@ -2,7 +2,8 @@
 
 Writes DIR/spec.json and DIR/weights.safetensors, and says in one line what was found. PATH may be a reference `hf:…`,
 `neurons` or `heads`. With --inspect it writes DIR/inspection.json besides: shapes, norms, and health on a few thousand
-tokens. Ends with code 2 and one line on stderr if the input can't be used, with 1 if the hub does not answer.
+tokens. With --list it only writes DIR/listing.json: the dictionaries below PATH. Ends with code 2 and one line on
+stderr if the input can't be used, with 1 if the hub does not answer.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 from schema.errors import InvalidInput, StorageFull, Unavailable
 from schema.settings import load_settings
 from workers.formats.files import Wanted
+from workers.formats.listing import write_listing
 from workers.formats.readers import convert, known_formats
 from workers.formats.writing import write_converted
 
@@ -26,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     settings = load_settings()
     try:
+        if options.list:
+            sys.stdout.write(f"{write_listing(options.path, options.out)} dictionaries\n")
+            return 0
         converted = convert(options.path, wanted, settings)
         write_converted(converted, options.out, settings)
         if options.inspect:
@@ -53,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--site", help="where it reads and writes, such as resid_post.14; needed for directions")
     parser.add_argument("--layer", type=int, help="of neurons and heads, or of a --site without one")
     parser.add_argument("--norm-coefficient", type=float, help="what inputs are scaled by (expected_average_only_in)")
+    parser.add_argument("--list", action="store_true", help="only say which dictionaries are below PATH")
     parser.add_argument("--inspect", action="store_true", help="measure it as well, on the subject if it is here")
     return parser
 

@@ -5,7 +5,8 @@ what is cached is used, if the reference names a commit.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -62,6 +63,60 @@ def fetch(reference: Reference, names: Collection[str]) -> Fetched:
     """
     import httpx2
     from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        with _translated(reference):
+            info = HfApi().model_info(reference.repository, revision=reference.revision, timeout=30)
+            listed = [file.rfilename for file in info.siblings or []]
+            wanted = choose_files(reference, listed, names)
+            folder = snapshot_download(
+                reference.repository,
+                revision=info.sha,
+                allow_patterns=[_escaped(name) for name in wanted],
+                max_workers=4,
+            )
+    except (httpx2.HTTPError, OSError) as exc:
+        return _cached(reference, names, exc)
+    return _found(reference, Path(folder), str(info.sha))
+
+
+def list_folders(reference: Reference, formats: Sequence[Collection[str]], parts: Collection[str]) -> dict[str, str]:
+    """Return the references, at one commit, of the folders below a reference that may be dictionaries.
+
+    They are by their path from there; none where the reference is a dictionary itself, or no hub can be reached.
+    formats: the files that a dictionary of each format has.
+    parts:   names of files that only a dictionary has.
+    Raises:  BadWeights where there is no such repository or revision, or it is gated.
+    """
+    import httpx2
+    from huggingface_hub import HfApi
+
+    try:
+        with _translated(reference):
+            info = HfApi().model_info(reference.repository, revision=reference.revision, timeout=30)
+    except (httpx2.HTTPError, OSError):
+        return {}  # It may be one dictionary, and cached: fetching it finds that, or says what is wrong.
+    listed = [file.rfilename for file in info.siblings or []]
+    folders = choose_folders(reference.path, listed, formats, parts)
+    whole = reference._replace(revision=str(info.sha))
+    prefix = f"{reference.path}/" if reference.path else ""
+    return {folder.removeprefix(prefix): said_of(whole._replace(path=folder)) for folder in folders}
+
+
+def choose_folders(
+    path: str, listed: Sequence[str], formats: Sequence[Collection[str]], parts: Collection[str]
+) -> list[str]:
+    """Return the outermost folders below a path of a repository that may be dictionaries; none if the path is one."""
+    prefix = f"{path}/" if path else ""
+    if path in listed or any(all(prefix + name in listed for name in names) for names in formats):
+        return []
+    found = {folder for file in listed if file.startswith(prefix) and (folder := _folder(file, parts))} - {path}
+    return sorted(folder for folder in found if not any(folder.startswith(f"{other}/") for other in found))
+
+
+@contextmanager
+def _translated(reference: Reference) -> Iterator[None]:
+    """Translate what a hub refuses to BadWeights and InvalidInput, with what to do."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -71,12 +126,7 @@ def fetch(reference: Reference, names: Collection[str]) -> Fetched:
 
     said = said_of(reference)
     try:
-        info = HfApi().model_info(reference.repository, revision=reference.revision, timeout=30)
-        listed = [file.rfilename for file in info.siblings or []]
-        wanted = choose_files(reference, listed, names)
-        folder = snapshot_download(
-            reference.repository, revision=info.sha, allow_patterns=[_escaped(name) for name in wanted], max_workers=4
-        )
+        yield
     except GatedRepoError as exc:
         raise BadWeights(f"reference={said!r}; it is gated: ask for access on its page, and set HF_TOKEN") from exc
     except RevisionNotFoundError as exc:
@@ -87,9 +137,6 @@ def fetch(reference: Reference, names: Collection[str]) -> Fetched:
         ) from exc
     except HFValidationError as exc:
         raise InvalidInput(f"reference={said!r}; {exc}") from exc
-    except (httpx2.HTTPError, OSError) as exc:
-        return _cached(reference, names, exc)
-    return _found(reference, Path(folder), str(info.sha))
 
 
 def said_of(reference: Reference) -> str:
