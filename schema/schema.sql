@@ -103,7 +103,7 @@ CREATE INDEX run_by_tenant ON run (tenant_id, created_at DESC, id);
 CREATE INDEX run_by_dictionary ON run (dictionary_id, created_at DESC);
 CREATE INDEX run_active ON run (id) WHERE state IN ('queued', 'running');
 CREATE INDEX run_by_collection_run ON run (collection_run_id) WHERE collection_run_id IS NOT NULL;
-CREATE INDEX run_by_corpus_pass ON run (corpus_pass) WHERE corpus_pass IS NOT NULL;
+CREATE INDEX run_by_corpus_pass ON run (corpus_pass, id) WHERE corpus_pass IS NOT NULL;
 
 CREATE TABLE idempotency (
     tenant_id smallint NOT NULL REFERENCES tenant,

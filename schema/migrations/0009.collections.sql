@@ -29,4 +29,4 @@ CREATE INDEX collection_run_by_collection ON collection_run (collection_id, crea
 ALTER TABLE run ADD COLUMN collection_run_id uuid REFERENCES collection_run ON DELETE SET NULL;
 ALTER TABLE run ADD COLUMN corpus_pass uuid;
 CREATE INDEX run_by_collection_run ON run (collection_run_id) WHERE collection_run_id IS NOT NULL;
-CREATE INDEX run_by_corpus_pass ON run (corpus_pass) WHERE corpus_pass IS NOT NULL;
+CREATE INDEX run_by_corpus_pass ON run (corpus_pass, id) WHERE corpus_pass IS NOT NULL;

@@ -19,21 +19,30 @@ SELECT * FROM unnest(CAST(:waits AS bigint[]), CAST(:for_jobs AS bigint[]));
 -- name: claim^
 -- A few of each active run, so that claims at the same moment find one each; a paused run costs nothing, however large.
 -- Of the runs of a corpus pass, the first that is active reads a shard, for all of them, once all are ingested; the turn
--- of the others comes when it is done, or no longer active.
-WITH front AS (
+-- of the next comes when it is done, or no longer active.
+WITH ingesting AS MATERIALIZED (
+    SELECT DISTINCT run.corpus_pass
+    FROM run JOIN job ON job.run_id = run.id
+    WHERE run.corpus_pass IS NOT NULL AND run.state IN ('queued', 'running')
+      AND job.stage = 'ingest' AND job.state IN ('ready', 'leased')
+), front AS (
     SELECT first.id
-    FROM run CROSS JOIN unnest(CAST(:queues AS text[])) AS queue CROSS JOIN LATERAL (
+    FROM run LEFT JOIN LATERAL (
+        SELECT other.id FROM run AS other
+        WHERE other.corpus_pass = run.corpus_pass AND other.id < run.id AND other.state IN ('queued', 'running')
+        ORDER BY other.id DESC
+        LIMIT 1
+    ) AS predecessor ON run.corpus_pass IS NOT NULL
+    CROSS JOIN unnest(CAST(:queues AS text[])) AS queue CROSS JOIN LATERAL (
         SELECT job.id, job.priority, job.vtime FROM job
         WHERE job.run_id = run.id AND job.queue = queue.queue AND job.state = 'ready'
           AND job.stage = ANY(:stages) AND job.run_at <= clock_timestamp()
-          AND (run.corpus_pass IS NULL OR job.stage <> 'exemplars' OR NOT EXISTS (
-              SELECT FROM run AS other JOIN job AS ahead ON ahead.run_id = other.id
-              WHERE other.corpus_pass = run.corpus_pass AND other.id <> run.id AND other.state IN ('queued', 'running')
-                AND ahead.state IN ('blocked', 'ready', 'leased')
-                AND (ahead.stage = 'ingest'
-                     OR ahead.stage = 'exemplars' AND ahead.block = job.block AND ahead.corpus_shard = job.corpus_shard
-                        AND other.id < run.id)
-          ))
+          AND (run.corpus_pass IS NULL OR job.stage <> 'exemplars'
+               OR run.corpus_pass NOT IN (SELECT corpus_pass FROM ingesting)
+                  AND NOT EXISTS (
+                      SELECT FROM job AS ahead
+                      WHERE ahead.run_id = predecessor.id AND ahead.stage = 'exemplars' AND ahead.block = job.block
+                        AND ahead.corpus_shard = job.corpus_shard AND ahead.state IN ('blocked', 'ready', 'leased')))
         ORDER BY job.priority DESC, job.vtime, job.id
         LIMIT 8
     ) AS first
