@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schema.collections import Collection, CollectionRun, CollectionSpec, spec_for
-from schema.errors import GlossariumError, InvalidInput, NotFound
+from schema.errors import GlossariumError, InvalidInput, NotFound, TooLarge
 from schema.records import Dictionary, Run, RunTerms
 from service import findings, progress, render
 from service.client import Client
@@ -79,7 +79,7 @@ class Gathering(NamedTuple):
                 err.print(f"{number}/{len(listed)} {one.name}", markup=False, highlight=False, soft_wrap=True)
                 try:
                     self._submit_one(one, f"{name}/{one.name}"[-_LONGEST_NAME:], made, bool(broken))
-                except InvalidInput as exc:
+                except (InvalidInput, TooLarge) as exc:
                     broken[one.name] = str(exc)
                     err.print(f"  {render.printable(str(exc))}", markup=False, highlight=False, soft_wrap=True)
             if broken and not (self.skip_broken and made):
@@ -117,8 +117,10 @@ def _undone(client: Client) -> Iterator[list[Dictionary]]:
 
 
 def _refusal(broken: Mapping[str, str], n: int) -> str:
-    reasons = "; ".join(f"{name}: {why}" for name, why in broken.items())
-    return f"{len(broken)} of {n} dictionaries can't be used, and nothing was submitted ({reasons}); see --skip-broken"
+    reasons = [f"{name}: {why}" for name, why in broken.items()]
+    more = f"; and {len(reasons) - _MOST_NAMED} more" if len(reasons) > _MOST_NAMED else ""
+    said = "; ".join(reasons[:_MOST_NAMED]) + more
+    return f"{len(broken)} of {n} dictionaries can't be used, and nothing was submitted ({said}); see --skip-broken"
 
 
 @commands.command("collections")
@@ -180,10 +182,20 @@ def run_all(client: Client, whole: Collection, terms: RunTerms, *, dry_run: bool
             out.print(render.estimate_table(estimate))
         return
     made = client.submit_collection_run(whole.id, terms)
-    for run in made.runs if wait else ():
-        err.print(f"run {run.id} of {_name(whole, run)}", markup=False, highlight=False, soft_wrap=True)
-        progress.watch(client, run.id, err)
+    if wait:
+        _watch(client, whole, made)
     status_of(client, whole, client.collection_run(whole.id, made.id), as_json)
+
+
+def _watch(client: Client, whole: Collection, made: CollectionRun) -> None:
+    """Show one run after the other until it is over; they go on beside each other."""
+    try:
+        for run in made.runs:
+            err.print(f"run {run.id} of {_name(whole, run)}", markup=False, highlight=False, soft_wrap=True)
+            progress.watch(client, run.id, err)
+    except KeyboardInterrupt:
+        err.print(f"\nthe runs go on; `glossarium status {str(whole.id)[:8]}` shows them", markup=False)
+        raise typer.Exit(130) from None
 
 
 def latest(client: Client, whole: Collection) -> CollectionRun:
