@@ -33,7 +33,7 @@ def open_unthresholded(context: Context, brief: Brief) -> Opened:
     """Return the subject and the dictionary as it was uploaded. Raises InvalidInput if they do not fit."""
     spec = brief.dictionary.spec
     subject = load_subject(spec.subject, spec.revision, context.settings)
-    return Opened(subject, _shelf.get(_Place(brief.dictionary, subject, weights_path(context, brief))))
+    return Opened(subject, _shelf.get(Place(brief.dictionary, subject, weights_path(context, brief))))
 
 
 def open_dictionary(context: Context, brief: Brief, corpus: str) -> Opened:
@@ -49,7 +49,9 @@ def open_dictionary(context: Context, brief: Brief, corpus: str) -> Opened:
     return Opened(subject, _with_threshold(dictionary, context.settings, sha256))
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
+    """A dictionary of a subject, and the file of its weights; two of one digest are one."""
+
     record: Dictionary
     subject: Subject
     weights: Path | None
@@ -58,23 +60,25 @@ class _Place(NamedTuple):
         return hash((self.record.digest, id(self.subject)))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Place) and self.record.digest == other.record.digest and self.subject is other.subject
+        return isinstance(other, Place) and self.record.digest == other.record.digest and self.subject is other.subject
 
 
-class _Shelf:
+class Shelf:
     """The dictionaries of one subject that were used last: as many as a corpus pass reads at once, and two at least."""
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[_Place, LoadedDictionary] = OrderedDict()
+    def __init__(self, n_features: int = FEATURES_PER_PASS) -> None:
+        """Keep dictionaries of so many features together."""
+        self._most = n_features
+        self._kept: OrderedDict[Place, LoadedDictionary] = OrderedDict()
 
-    def get(self, place: _Place) -> LoadedDictionary:
+    def get(self, place: Place) -> LoadedDictionary:
         """Return a dictionary, loaded unless it is still here."""
         if place not in self._kept:
             for other in [other for other in self._kept if other.subject is not place.subject]:
                 del self._kept[other]  # or it keeps its subject in memory
             self._kept[place] = load_dictionary(place.record, place.subject, place.weights)
         self._kept.move_to_end(place)
-        while len(self._kept) > 2 and self._n_features() > FEATURES_PER_PASS:
+        while len(self._kept) > 2 and self._n_features() > self._most:
             self._kept.popitem(last=False)
         return self._kept[place]
 
@@ -82,7 +86,7 @@ class _Shelf:
         return sum(dictionary.n_features for dictionary in self._kept.values())
 
 
-_shelf = _Shelf()
+_shelf = Shelf()
 
 
 @lru_cache(maxsize=2)
