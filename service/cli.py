@@ -15,7 +15,7 @@ from schema.settings import load_settings
 from schema.store import database
 from schema.subjects import BUNDLED
 from service import cli_backup, cli_collections, cli_exports, cli_inspect, cli_runs, cli_schedules, progress, render
-from service.conversion import PATH_HELP, convert, list_dictionaries
+from service.conversion import PATH_HELP, convert_or_list
 from service.servers import Ports
 from service.terminal import (
     Api,
@@ -118,17 +118,15 @@ def submit(
     """
     told = {"layer": layer, "site": site, "name": name, "revision": revision, "norm_coefficient": norm_coefficient}
     with tempfile.TemporaryDirectory(prefix="glossarium-") as folder:
-        with err.status(f"looking at {render.printable(path)} …"):
-            listed = list_dictionaries(path, Path(folder), {"subject": subject})
-        if listed or match is not None:
-            chosen = cli_collections.choose(listed, match, path)
+        with err.status(f"converting {render.printable(path)} …"):
+            converted = convert_or_list(path, Path(folder), {"subject": subject, **told})
+        if isinstance(converted, list) or match is not None:
+            chosen = cli_collections.choose(converted if isinstance(converted, list) else [], match, path)
             with open_client(data, api) as client:
                 gathering = cli_collections.Gathering(client, {"subject": subject, **told}, skip_broken)
                 made = gathering.submit(name or cli_collections.name_of(path), chosen)
             print_json(made) if as_json else cli_collections.show(made)
             return
-        with err.status(f"converting {render.printable(path)} …"):
-            converted = convert(path, Path(folder), {"subject": subject, **told})
         if converted.found:
             err.print(converted.found, markup=False, highlight=False, soft_wrap=True)
         with open_client(data, api) as client:

@@ -32,19 +32,6 @@ class Listed(NamedTuple):
     path: str
 
 
-def list_dictionaries(path: str, folder: Path, options: Mapping[str, object]) -> list[Listed]:
-    """Return the dictionaries below a folder or a reference; none where it is one itself, or holds none.
-
-    folder:  to work in.
-    options: as `convert` takes them.
-    Raises:  as `convert`.
-    """
-    if not (path.startswith("hf:") or (path not in KINDS and Path(path).expanduser().is_dir())):
-        return []
-    _run(path, folder, options, "--list")
-    return [Listed(**one) for one in json.loads((folder / "listing.json").read_text("utf-8"))]
-
-
 def convert(path: str, folder: Path, options: Mapping[str, object]) -> Conversion:
     """Return what a path, a reference or a word is, converted in a folder.
 
@@ -56,6 +43,17 @@ def convert(path: str, folder: Path, options: Mapping[str, object]) -> Conversio
         chosen: dict[str, Any] = {name: options.get(name) for name in ("layer", "site", "name", "revision")}
         return Conversion(neurons_spec(path, facts, **chosen), None, "")
     found = _run(path, folder, options)
+    return Conversion(_spec(folder), folder / "weights.safetensors", found)
+
+
+def convert_or_list(path: str, folder: Path, options: Mapping[str, object]) -> Conversion | list[Listed]:
+    """Return what `convert` does or, of a folder or a reference with dictionaries below it, which these are."""
+    if path in KINDS:
+        return convert(path, folder, options)
+    found = _run(path, folder, options, "--list")
+    listing = folder / "listing.json"
+    if listing.is_file():
+        return [Listed(**one) for one in json.loads(listing.read_text("utf-8"))]
     return Conversion(_spec(folder), folder / "weights.safetensors", found)
 
 

@@ -110,16 +110,16 @@ def test_without_a_hub_the_error_says_so(environment: dict[str, str], submit: Su
 
 
 def test_a_release_lists_its_dictionaries_at_one_commit(hub: Hub, submit: Submit, tmp_path: Path) -> None:
-    def listed(reference: str, url: str) -> list[dict[str, str]]:
-        done = submit(reference, url, "--list")
-        assert done.returncode == 0, done.stderr
-        found: list[dict[str, str]] = json.loads((tmp_path / "out" / "listing.json").read_text())
-        return found
-
+    listing = tmp_path / "out" / "listing.json"
+    done = submit("hf:org/release", hub.url, "--list")
+    assert (done.returncode, done.stdout) == (0, "2 dictionaries\n"), done.stderr
     layers = [{"name": f"layer_{n}", "path": f"hf:org/release/layer_{n}@{COMMIT}"} for n in (1, 2)]
-    assert listed("hf:org/release", hub.url) == layers
-    assert listed("hf:org/release/layer_1", hub.url) == []
-    assert listed("hf:org/release/layer_1", "http://127.0.0.1:1") == []  # it may be cached: converting it tells
+    assert json.loads(listing.read_text()) == layers
+    assert not (tmp_path / "out" / "spec.json").exists()
+    done = submit(layers[0]["path"], hub.url, "--list")
+    assert "SAELens" in done.stdout
+    assert not listing.exists()
+    assert submit(layers[0]["path"], "http://127.0.0.1:1", "--list").returncode == 0  # it is cached
     assert submit(f"hf:{GATED}", hub.url, "--list").returncode == 2
 
 

@@ -2,8 +2,8 @@
 
 Writes DIR/spec.json and DIR/weights.safetensors, and says in one line what was found. PATH may be a reference `hf:…`,
 `neurons` or `heads`. With --inspect it writes DIR/inspection.json besides: shapes, norms, and health on a few thousand
-tokens. With --list it only writes DIR/listing.json: the dictionaries below PATH. Ends with code 2 and one line on
-stderr if the input can't be used, with 1 if the hub does not answer.
+tokens. With --list, where PATH is none and has dictionaries below it, it only writes their paths to DIR/listing.json.
+Ends with code 2 and one line on stderr if the input can't be used, with 1 if the hub does not answer.
 """
 
 import argparse
@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     settings = load_settings()
     try:
-        if options.list:
-            sys.stdout.write(f"{write_listing(options.path, options.out)} dictionaries\n")
+        if options.list and (n_found := write_listing(options.path, options.out)):
+            sys.stdout.write(f"{n_found} dictionaries\n")
             return 0
         converted = convert(options.path, wanted, settings)
         write_converted(converted, options.out, settings)
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--site", help="where it reads and writes, such as resid_post.14; needed for directions")
     parser.add_argument("--layer", type=int, help="of neurons and heads, or of a --site without one")
     parser.add_argument("--norm-coefficient", type=float, help="what inputs are scaled by (expected_average_only_in)")
-    parser.add_argument("--list", action="store_true", help="only say which dictionaries are below PATH")
+    parser.add_argument("--list", action="store_true", help="if dictionaries are below PATH, only say which")
     parser.add_argument("--inspect", action="store_true", help="measure it as well, on the subject if it is here")
     return parser
 

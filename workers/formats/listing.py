@@ -37,10 +37,15 @@ def list_dictionaries(path: str) -> list[Listed]:
 
 
 def write_listing(path: str, out: Path) -> int:
-    """Write the dictionaries below a path to a folder, and return how many there are. Raises as `list_dictionaries`."""
+    """Write which dictionaries are below a path to a folder, and return how many; none leave no file.
+
+    Raises: as `list_dictionaries`.
+    """
     found = list_dictionaries(path)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / LISTING).write_text(json.dumps([one._asdict() for one in found]), "utf-8")
+    (out / LISTING).unlink(missing_ok=True)
+    if found:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / LISTING).write_text(json.dumps([one._asdict() for one in found]), "utf-8")
     return len(found)
 
 
