@@ -65,13 +65,8 @@ def collect_exemplars(context: Context) -> Outcome:
         return Outcome(lambda connection: None, {})
     subject = open_dictionary(context, brief, corpus).subject
     others = companions(context, brief, corpus, shard)
-    try:
-        found = _read_shard(context, [brief, *others], corpus, shard)
-    except (InvalidInput, NotFound) as exc:
-        if not others:
-            raise
-        _log.warning("a shard is read for one run alone", error=str(exc))
-        found = _read_shard(context, [brief], corpus, shard)
+    found = _read_together(context, [brief, *others], corpus, shard) if others else None
+    found = found or _read_shard(context, [brief], corpus, shard)
     context.progress.advance(1)
 
     def write(connection: Connection) -> None:
@@ -80,6 +75,15 @@ def collect_exemplars(context: Context) -> Outcome:
 
     spent = {"seconds": time.monotonic() - started, "tokens_per_forward": tokens_per_forward(subject)}
     return Outcome(write, spent)
+
+
+def _read_together(context: Context, briefs: Sequence[Brief], corpus: str, shard: Shard) -> dict[str, BlobRef] | None:
+    """Return what `_read_shard` does, or None where a dictionary can't be read: its own job then says why."""
+    try:
+        return _read_shard(context, briefs, corpus, shard)
+    except (InvalidInput, NotFound) as exc:
+        _log.warning("a shard is read for one run alone", error=str(exc))
+        return None
 
 
 def _read_shard(context: Context, briefs: Sequence[Brief], corpus: str, shard: Shard) -> dict[str, BlobRef]:
