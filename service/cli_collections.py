@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from schema.collections import Collection, CollectionRun, CollectionSpec, spec_for
+from schema.collections import MOST_DICTIONARIES, Collection, CollectionRun, CollectionSpec, spec_for
 from schema.errors import GlossariumError, InvalidInput, NotFound, TooLarge
 from schema.records import Dictionary, Run, RunTerms
 from service import findings, progress, render
@@ -42,11 +42,13 @@ _LONGEST_NAME = 200
 
 
 def choose(listed: Sequence[Listed], match: str | None, path: str) -> list[Listed]:
-    """Return the listed dictionaries whose path from there matches. Raises InvalidInput if none does."""
+    """Return the listed dictionaries whose path from there matches. Raises InvalidInput if none does, or too many."""
     chosen = [one for one in listed if match is None or fnmatchcase(one.name, match)]
     if not chosen:
         names = ", ".join(one.name for one in listed[:_MOST_NAMED]) or "no dictionary below it"
         raise InvalidInput(f"--match {match!r} matches nothing in {path}; it has {names}, {len(listed)} in all")
+    if len(chosen) > MOST_DICTIONARIES:
+        raise InvalidInput(f"{len(chosen)} dictionaries; a collection has at most {MOST_DICTIONARIES}: use --match")
     return chosen
 
 
