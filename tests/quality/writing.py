@@ -195,7 +195,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     """Return the document for people; what is not measured yet is said to be missing."""
     parts = [_INTRODUCTION, _judges(document["judge"]), _pilot(document["pilot"])]
     parts += [_comparison(name, document[name]) for name in ("compared", "judged")]
-    parts.append(_stable(document["stability"]))
+    parts += [_stable(document["stability"]), _TRIED]
     return "\n".join(parts)
 
 
@@ -250,6 +250,14 @@ def _comparison(name: str, found: Mapping[str, Any]) -> str:
             sum(of[f"{kind}_tokens"] / of["n_features"] for of in spent.values()) for kind in ("prompt", "completion")
         )
         lines += ["", f"LLM tokens a feature, {side}: {read:,.0f} read and {written:,.0f} written."]
+    for side in found["tokens"]:
+        controls = ", ".join(f"{kind} {_bounds(of)}" for kind, of in found["controls"][side].items())
+        stages = ", ".join(f"{stage} {s:,.0f}" for stage, s in found["seconds"][side].items() if s >= 1)
+        lines += ["", f"{side.capitalize()}: controls {controls} (chance for output 1/3). Seconds in jobs, up to eight"]
+        lines += [f"of which wait for the LLM side by side: {stages}."]
+    for kind, of in found["statuses"].items():
+        unscored = {side: {s: n for s, n in by.items() if s not in ("ok", "untested")} for side, by in of.items()}
+        lines += ["", f"Not scored, {kind}: {unscored}."] if any(unscored.values()) else []
     return "\n".join([*lines, ""])
 
 
@@ -262,6 +270,27 @@ def _stable(found: Mapping[str, Any] | None) -> str:
 
 
 _MISSING = "Not measured yet.\n"
+
+_TRIED = """## What was tried
+
+All of it on the pilot's features, none of which is compared.
+
+- *First form* (commit 49f67d4): five tokens in a lexical description, a writer that was free in its words, descriptions
+  embedded as they are. 0.55 of 40 on the input side, 0.57 on the output side, 1,164 tokens a feature.
+- *The writer uses the very words that a description names* (`write/sentences.v2`): features on "better" or "respond"
+  had failed because no sentence held the word.
+- *Ten tokens instead of five* in lexical descriptions, from a quarter of the strongest one's effect on.
+- *The embedding judge takes a method's wording off* (decision 15), of both sides alike.
+- Not taken up: words of steered texts in place of token change (0.50 to 0.64 of 72 features, against 0.74), tokens of
+  the vocabulary projection (0.29 to 0.57; at chance for this dictionary), the template's words left out (0.72 to 0.82,
+  but harder to read). These three by scratch measurements before the wording was taken off.
+- What is left: this describer copies the form of its example (`words of X`), and it is the free description that
+  becomes the label of seven features in ten.
+"""
+
+
+def _bounds(of: Mapping[str, float]) -> str:
+    return f"{of['value']:.2f} [{of['low']:.2f}, {of['high']:.2f}]"
 
 
 def _said(estimate: Mapping[str, Any] | None, sign: str = "") -> str:
