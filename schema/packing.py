@@ -87,8 +87,11 @@ def unpack(cls: type[R], data: bytes) -> R:
 
 def unpack_texts(data: bytes) -> tuple[str, ...]:
     """Return the texts that `pack_texts` made these bytes of. Raises GlossariumError on any other bytes."""
-    body = _decompressed(data).decode("utf-8", "surrogatepass")
-    return tuple(json.loads(body) if body.startswith("[") else _parted(body))
+    try:
+        body = _decompressed(data).decode("utf-8", "surrogatepass")
+        return tuple(json.loads(body) if body.startswith("[") else _parted(body))
+    except ValueError as exc:
+        raise GlossariumError(f"packed texts of {len(data)} bytes are none: {exc!r:.200}") from exc
 
 
 def check_packed(data: bytes) -> None:

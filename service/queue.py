@@ -11,13 +11,11 @@ from celery.exceptions import CeleryError
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from schema.doorbell import SENDING, TASK
 from schema.settings import Settings
 from schema.stages import Queue
 
 _log = structlog.get_logger(__name__)
-
-TASK = "workers.work"
-_SOCKET_S = 1.0
 
 
 class Doorbell:
@@ -26,18 +24,7 @@ class Doorbell:
     def __init__(self, redis_url: str) -> None:
         """Name the broker; nothing is connected before the first ring."""
         self._celery = Celery(broker=redis_url, set_as_current=False)
-        self._celery.conf.update(
-            task_ignore_result=True,
-            broker_connection_timeout=_SOCKET_S,
-            broker_connection_retry=False,
-            broker_pool_limit=2,
-            broker_transport_options={
-                "socket_timeout": _SOCKET_S,
-                "socket_connect_timeout": _SOCKET_S,
-                "retry_on_timeout": False,
-                "max_retries": 0,
-            },
-        )
+        self._celery.conf.update(SENDING)
 
     def ring(self, queues: Iterable[Queue]) -> bool:
         """Tell the workers of some queues that there is work, and return whether the broker took it."""

@@ -14,11 +14,10 @@ from celery.exceptions import CeleryError
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from schema.doorbell import SENDING, TASK
 from schema.stages import Queue
 
 _log = structlog.get_logger()
-TASK = "workers.work"
-_SOCKET_S = 1.0
 _RING_S = 3.0
 
 
@@ -64,16 +63,5 @@ def _send(celery: Celery, queues: Sequence[Queue], failures: list[Exception]) ->
 
 def _sender(redis_url: str) -> Celery:
     made = Celery(broker=redis_url, set_as_current=False)
-    made.conf.update(
-        task_ignore_result=True,
-        broker_connection_timeout=_SOCKET_S,
-        broker_connection_retry=False,
-        broker_pool_limit=2,
-        broker_transport_options={
-            "socket_timeout": _SOCKET_S,
-            "socket_connect_timeout": _SOCKET_S,
-            "retry_on_timeout": False,
-            "max_retries": 0,
-        },
-    )
+    made.conf.update(SENDING)
     return made

@@ -14,13 +14,14 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
+from schema.doorbell import TASK
 from schema.errors import GlossariumError
 from schema.settings import load_settings
 from schema.stages import Queue, stages_of
 from schema.store import database, sweeper
 from schema.store.database import Connection
 from workers.app import app
-from workers.bell import TASK, Bell
+from workers.bell import Bell
 from workers.engine import Engine
 from workers.refresh import refresh
 

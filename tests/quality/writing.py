@@ -275,8 +275,8 @@ _TRIED = """## What was tried
 
 All of it on the pilot's features, none of which is compared.
 
-- *First form* (commit 49f67d4): five tokens in a lexical description, a writer that was free in its words, descriptions
-  embedded as they are. 0.55 of 40 on the input side, 0.57 on the output side, 1,164 tokens a feature.
+- *First form* (before commit 42214c8): five tokens in a lexical description, a writer that was free in its words,
+  descriptions embedded as they are. 0.55 of 40 on the input side, 0.57 on the output side, 1,164 tokens a feature.
 - *The writer uses the very words that a description names* (`write/sentences.v2`): features on "better" or "respond"
   had failed because no sentence held the word.
 - *Ten tokens instead of five* in lexical descriptions, from a quarter of the strongest one's effect on.

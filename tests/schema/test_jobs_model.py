@@ -9,7 +9,6 @@ import uuid
 from dataclasses import dataclass, field
 
 import pytest
-from psycopg.types.json import Jsonb
 
 from schema.errors import LeaseLost
 from schema.graph import JobKey, NewJob
@@ -18,6 +17,7 @@ from schema.store import jobs, run_features, sweeper
 from schema.store.database import Connection
 from schema.store.jobs import Job
 from schema.store.run_features import RunFeature
+from tests.bare_run import store_bare_run
 
 N_SEEDS = 200
 N_FEATURES = 3
@@ -90,14 +90,7 @@ class Model:
 
 def start(connection: Connection) -> tuple[uuid.UUID, Model]:
     """Store a run of two blocks behind an ingest, and return its model."""
-    dictionary, run = uuid.uuid4(), uuid.uuid4()
-    connection.execute(
-        "INSERT INTO dictionary (id, tenant_id, spec, state, digest) VALUES (%s, 1, %s, 'ready', '')",
-        (dictionary, Jsonb({})),
-    )
-    connection.execute(
-        "INSERT INTO run (id, tenant_id, dictionary_id, spec) VALUES (%s, 1, %s, %s)", (run, dictionary, Jsonb({}))
-    )
+    run = store_bare_run(connection)
     run_features.put(connection, run, [RunFeature(i, i, True, True) for i in range(2 * N_FEATURES)])
     ingest = JobKey(Stage.INGEST)
     made = [NewJob(ingest)]

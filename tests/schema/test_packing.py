@@ -262,3 +262,9 @@ def test_what_is_packed_and_no_record_is_refused() -> None:
     loop = forged([0, [[1, {"a": {"j": [{"table": 0, "row": 0}]}}]]])
     with pytest.raises(GlossariumError):
         unpack(TokenList, loop)
+
+
+def test_texts_that_are_none_are_named():
+    for body in (b'["cut', b"\xff\xfe"):
+        with pytest.raises(GlossariumError, match="packed texts"):
+            unpack_texts(_compressed(body))

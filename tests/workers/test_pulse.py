@@ -1,12 +1,10 @@
 """What keeps leases and sees that a run was paused, on a real Postgres."""
 
 import time
-import uuid
 from collections.abc import Callable
 
 import psycopg
 import pytest
-from psycopg.types.json import Jsonb
 
 from schema.errors import JobStopped, LeaseLost
 from schema.graph import JobKey, NewJob
@@ -15,6 +13,7 @@ from schema.stages import Stage
 from schema.store import database, jobs
 from schema.store.database import Connection
 from schema.store.jobs import Job
+from tests.bare_run import store_bare_run
 from workers.pulse import Progress, Pulse
 
 CUT = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -28,14 +27,7 @@ def settings(database_url: str) -> Settings:
 
 @pytest.fixture
 def job(connection: Connection) -> Job:
-    dictionary, run = uuid.uuid4(), uuid.uuid4()
-    connection.execute(
-        "INSERT INTO dictionary (id, tenant_id, spec, state, digest) VALUES (%s, 1, %s, 'ready', '')",
-        (dictionary, Jsonb({})),
-    )
-    connection.execute(
-        "INSERT INTO run (id, tenant_id, dictionary_id, spec) VALUES (%s, 1, %s, %s)", (run, dictionary, Jsonb({}))
-    )
+    run = store_bare_run(connection)
     jobs.insert(connection, run, [NewJob(JobKey(Stage.DESCRIBE))])
     claimed = jobs.claim(connection, list(Stage), owner="test", lease_s=60)
     assert claimed is not None

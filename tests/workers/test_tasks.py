@@ -1,17 +1,16 @@
 """What a worker does by itself at a sweep, on a real Postgres and without a broker."""
 
 import time
-import uuid
 from collections.abc import Iterator
 
 import pytest
-from psycopg.types.json import Jsonb
 
 from schema.graph import JobKey, NewJob
 from schema.settings import load_settings
 from schema.stages import Stage
 from schema.store import jobs
 from schema.store.database import Connection
+from tests.bare_run import store_bare_run
 from workers import tasks
 
 N_JOBS = 4
@@ -20,14 +19,7 @@ N_JOBS = 4
 @pytest.fixture
 def waiting(connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have jobs wait that nobody rings for. Each is over at once: what it is about is not there."""
-    dictionary, run = uuid.uuid4(), uuid.uuid4()
-    connection.execute(
-        "INSERT INTO dictionary (id, tenant_id, spec, state, digest) VALUES (%s, 1, %s, 'ready', '')",
-        (dictionary, Jsonb({})),
-    )
-    connection.execute(
-        "INSERT INTO run (id, tenant_id, dictionary_id, spec) VALUES (%s, 1, %s, %s)", (run, dictionary, Jsonb({}))
-    )
+    run = store_bare_run(connection)
     jobs.insert(connection, run, [NewJob(JobKey(Stage.REPORT, block)) for block in range(N_JOBS)])
     connection.commit()
     monkeypatch.setenv("DATABASE_URL", database_url)
