@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     lease_margin_s: float = 30.0  # of an LLM job's lease, beyond the longest time-out of a call
     watch_s: float = 2.0  # how often a worker looks whether the runs of its jobs were paused or cancelled
     sweep_s: float = 10.0
+    trial_s: float = Field(120.0, gt=0, le=3600)  # what people try on a subject while they wait is over by then
     max_memory_mb: int | None = Field(None, ge=256)  # of a subject worker, which then makes way for a fresh one
     statement_timeout_ms: int = 30_000
 

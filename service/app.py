@@ -2,15 +2,19 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from uuid import UUID
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from schema.blobs import open_blobs
 from schema.errors import DatabaseUnavailable
+from schema.records import Run
 from schema.release import release
 from schema.settings import Settings, load_settings
 from schema.store import database
+from schema.store import runs as store_runs
 from schema.store.database import open_pool
 from service import (
     collections,
@@ -19,6 +23,7 @@ from service import (
     docs,
     errors,
     estimates,
+    events,
     exports,
     features,
     health,
@@ -27,8 +32,10 @@ from service import (
     prompts,
     runs,
     schedules,
+    trials,
 )
 from service.deps import Database, Services
+from service.following import Following
 from service.queue import open_doorbell
 
 _ROOMS = (
@@ -37,9 +44,11 @@ _ROOMS = (
     corpora,
     estimates,
     runs,
+    events,
     schedules,
     features,
     labels,
+    trials,
     exports,
     imports,
     prompts,
@@ -60,6 +69,10 @@ def _prepare(settings: Settings) -> None:
         database.prepare(settings.database_url)
 
 
+def _read_run(held: Database, tenant_id: int, run_id: UUID) -> Run:
+    return held.run(lambda connection: store_runs.standing(connection, tenant_id, run_id))
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application. It starts, and answers 503, while the database is away."""
     settings = settings or load_settings()
@@ -69,8 +82,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await run_in_threadpool(_prepare, settings)
         pool = open_pool(settings.database_url, statement_timeout_ms=settings.statement_timeout_ms)
         try:
-            app.state.services = Services(settings, Database(pool), open_blobs(settings), open_doorbell(settings))
+            held = Services(settings, Database(pool), open_blobs(settings), open_doorbell(settings))
+            app.state.services = held
+            app.state.following = Following(settings.database_url, partial(_read_run, held.database))
             yield
+            await app.state.following.close()
         finally:
             await run_in_threadpool(pool.close)
 

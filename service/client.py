@@ -12,6 +12,7 @@ from uuid import UUID
 import httpx
 
 from schema.collections import Collection, CollectionPage, CollectionRun, CollectionRunPage, CollectionSpec
+from schema.errors import Conflict, GlossariumError, Unavailable
 from schema.labels import Feature, FeatureSummary, Label
 from schema.records import Budget, Corpus, Dictionary, DictionarySpec, Run, RunSpec, RunTerms
 from schema.reports import RunReport
@@ -26,6 +27,7 @@ from schema.schedules import (
     SchedulePatch,
     ScheduleSpec,
 )
+from schema.trials import ActivationsSpec, Continuations, SteeringSpec, TextActivations, Trial
 from schema.wire import (
     CorpusPage,
     DictionaryPage,
@@ -43,8 +45,8 @@ from schema.wire import (
     RunEstimate,
     RunPage,
 )
-from service import downloads
-from service.transport import CHECK_S, Progress, Transport, as_text, error_of
+from service import downloads, event_stream
+from service.transport import CHECK_S, Progress, Transport, as_text, error_of, exception_of
 
 
 class Client(Transport):
@@ -157,6 +159,14 @@ class Client(Transport):
         """Let a paused run go on, under another budget if one is given."""
         return self._post(f"/v1/runs/{run_id}/resume", Run, None if budget is None else Resume(budget=budget))
 
+    def follow(self, run_id: UUID) -> Iterator[Run]:
+        """Yield a run at once and whenever it changes, without its usage, until it is over; it may be paused for long.
+
+        Where the connection breaks off it is made again. Raises: NotFound if there is no such run, or it is deleted;
+        Unavailable if the service does not answer.
+        """
+        return event_stream.follow(self, run_id)
+
     # Schedules
 
     def create_schedule(self, spec: ScheduleSpec, idempotency_key: str | None = None) -> Schedule:
@@ -198,6 +208,46 @@ class Client(Transport):
         path = f"/v1/schedules/{schedule_id}/refreshes/{refresh_id}/diff"
         for page in self._pages(path, DiffPage, {"change": change or None}):
             yield from page.items
+
+    # Trials
+
+    def activations(self, dictionary_id: UUID, text: str, k: int = 5) -> TextActivations:
+        """Run a text through the subject and return the k most active features of each token, with their labels.
+
+        Waits for it. Raises: Unavailable if it was not done in the time that the service gives it.
+        """
+        spec = ActivationsSpec(text=text, k=k)
+        trial = self._try(f"/v1/dictionaries/{dictionary_id}/activations", spec)
+        assert trial.activations is not None  # of one that is done
+        return trial.activations
+
+    def steer(self, dictionary_id: UUID, index: int, spec: SteeringSpec) -> Continuations:
+        """Return how a prompt goes on under some strengths of a feature, and without it.
+
+        Waits for it. Raises: as `activations`.
+        """
+        trial = self._try(f"/v1/dictionaries/{dictionary_id}/features/{index}/steer", spec)
+        assert trial.steering is not None  # of one that is done
+        return trial.steering
+
+    def trial(self, trial_id: UUID, wait_s: float = 0.0) -> Trial:
+        """Return a trial, once it is over or a while has passed."""
+        return self._get(f"/v1/trials/{trial_id}", Trial, {"wait": wait_s})
+
+    def cancel_trial(self, trial_id: UUID) -> Trial:
+        """End a trial."""
+        return self._post(f"/v1/trials/{trial_id}/cancel", Trial)
+
+    def _try(self, path: str, spec: ActivationsSpec | SteeringSpec) -> Trial:
+        """Return a trial that is done. Raises what it failed with, Conflict if it was cancelled."""
+        trial = self._post(path, Trial, spec)
+        while not trial.over:
+            trial = self.trial(trial.id, wait_s=10.0)
+        if trial.state == "done":
+            return trial
+        kinds = {"expired": Unavailable.__name__, "cancelled": Conflict.__name__}
+        kind = kinds.get(trial.state, trial.error or GlossariumError.__name__)
+        raise exception_of(kind, trial.reason or f"trial {trial.id} was cancelled")
 
     # Features and labels
 

@@ -102,6 +102,13 @@ class Transport:
                 raise error_of(response)
             yield response
 
+    @contextmanager
+    def streamed_lines(self, path: str, headers: dict[str, str], silence_s: float) -> Iterator[Iterator[str]]:
+        """Lend the lines of a response that is sent as things happen; silent for longer, it is Unavailable."""
+        patient = httpx.Timeout(self._timeout_s, read=silence_s)
+        with self._streamed(path, headers=headers, timeout=patient) as response:
+            yield response.iter_lines()
+
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         with self._translated():
             return self._http.request(method, path, **options)
@@ -134,10 +141,15 @@ def error_of(response: httpx.Response) -> GlossariumError:
         kind = _BY_STATUS.get(response.status_code, GlossariumError)
         request = response.request
         return kind(f"{request.method} {request.url} answered {response.status_code} without a reason")
-    kind = getattr(errors, problem.error, GlossariumError)
+    return exception_of(problem.error, problem.detail)
+
+
+def exception_of(name: str, message: str) -> GlossariumError:
+    """Return the exception of schema.errors that is called so, or the general one."""
+    kind = getattr(errors, name, GlossariumError)
     if not (isinstance(kind, type) and issubclass(kind, GlossariumError)):
         kind = GlossariumError
-    return kind(problem.detail)
+    return kind(message)
 
 
 def as_text(value: Any) -> Any:

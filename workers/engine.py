@@ -30,6 +30,7 @@ from schema.store import database, jobs
 from schema.store.database import Connection
 from schema.store.jobs import Job
 from workers.pulse import Progress, Pulse
+from workers.trials import Trials
 
 _log = structlog.get_logger()
 _PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # a restart of Postgres takes seconds
@@ -94,14 +95,17 @@ class Engine:
         self._pool = pool
         self._owner = owner
         self._pulse = Pulse(settings)
+        self._trials = Trials(settings, pool)
 
     def work(self, stages: Sequence[Stage], ring: Callable[[list[Queue]], bool]) -> bool:
-        """Carry out one ready job of some stages; return whether there was one.
+        """Carry out one ready job of some stages, or a trial that waits for a subject; return whether there was one.
 
         ring is called with queues that have ready jobs: at once for those that this claim left, then for what the
         finished job made ready.
         """
         queue = QUEUES[stages[0]]
+        if queue == "subject" and self._trials.work():
+            return True
         lease_s = profiles.lease_s(self._settings) if queue == "llm" else self._settings.lease_s
         with database.lend_autocommit(self._pool) as connection:
             job = jobs.claim(connection, stages, owner=self._owner, lease_s=lease_s)
@@ -115,6 +119,8 @@ class Engine:
     def _carry_out(self, job: Job, lease_s: float) -> list[Queue]:
         """Run the job's room and settle the job whatever happens; the task wrapper, so it catches everything."""
         progress = Progress(lambda: self._begin(job))
+        if QUEUES[job.stage] == "subject":
+            progress.between = self._trials.between_batches(job.run_id, progress.live)
         started = time.monotonic()
         try:
             with self._pulse.holding(job, progress, lease_s):

@@ -31,9 +31,13 @@ class Opened(NamedTuple):
 
 def open_unthresholded(context: Context, brief: Brief) -> Opened:
     """Return the subject and the dictionary as it was uploaded. Raises InvalidInput if they do not fit."""
-    spec = brief.dictionary.spec
-    subject = load_subject(spec.subject, spec.revision, context.settings)
-    return Opened(subject, _shelf.get(Place(brief.dictionary, subject, weights_path(context, brief))))
+    return open_uploaded(context.settings, brief.dictionary)
+
+
+def open_uploaded(settings: Settings, record: Dictionary) -> Opened:
+    """Return what `open_unthresholded` does, of a dictionary that need not be that of a run."""
+    subject = load_subject(record.spec.subject, record.spec.revision, settings)
+    return Opened(subject, _shelf.get(Place(record, subject, weights_path(settings, record))))
 
 
 def open_dictionary(context: Context, brief: Brief, corpus: str) -> Opened:

@@ -31,6 +31,7 @@ class Progress:
         self.moves = 1  # the start of an attempt is progress
         self.stopped: GlossariumError | None = None
         self._begin: Callable[[], None] | None = begin
+        self.between: Callable[[], None] = lambda: None  # called after each move: work of others may go first
         self._lock = threading.Lock()
 
     def advance(self, units: int = 0) -> None:
@@ -46,6 +47,12 @@ class Progress:
             self.moves += 1
         if self.stopped is not None:
             raise self.stopped
+        self.between()
+
+    def live(self) -> None:
+        """Say that the worker lives and does something else for a moment."""
+        with self._lock:
+            self.moves += 1
 
 
 class _Held:

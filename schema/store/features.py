@@ -95,6 +95,11 @@ def get(connection: Connection, dictionary_id: UUID, index: int) -> FeatureSumma
     return _summary(row)
 
 
+def some(connection: Connection, dictionary_id: UUID, indices: Sequence[int]) -> list[FeatureSummary]:
+    """Return the summaries of some features of a dictionary, by index; those that it lacks are missing."""
+    return [_summary(row) for row in _queries.some(connection, dictionary_id=dictionary_id, indices=list(indices))]
+
+
 def count_alive(connection: Connection, dictionary_id: UUID) -> int | None:
     """Return how many features of a dictionary fire; None where no run has found out yet."""
     n_alive, n_known = _queries.count_alive(connection, dictionary_id=dictionary_id)

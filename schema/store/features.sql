@@ -16,6 +16,13 @@ SELECT index, status, label, method, density, max_activation, input_success, inp
 FROM feature
 WHERE dictionary_id = :dictionary_id AND index = :index;
 
+-- name: some
+SELECT index, status, label, method, density, max_activation, input_success, input_value, input_lift, output_success,
+       output_value, output_lift
+FROM feature
+WHERE dictionary_id = :dictionary_id AND index = ANY(CAST(:indices AS integer[]))
+ORDER BY index;
+
 -- name: page
 -- {beyond} and {order} are put in by features.py from a fixed list: keyset pages need other SQL for other orders.
 SELECT index, status, label, method, density, max_activation, input_success, input_value, input_lift, output_success,

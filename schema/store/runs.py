@@ -73,6 +73,15 @@ def report(connection: Connection, tenant_id: int, id_: UUID) -> Run:
     return run.model_copy(update={name: of(connection, id_) for name, of in read.items()})
 
 
+def standing(connection: Connection, tenant_id: int, id_: UUID) -> Run:
+    """Return a run with its stages and its features counted, which is what changes while it goes on.
+
+    Raises: NotFound if this tenant has no such run.
+    """
+    run = get(connection, tenant_id, id_)
+    return run.model_copy(update={"stages": progress(connection, id_), "counts": counts(connection, id_)})
+
+
 def page(
     connection: Connection,
     tenant_id: int,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from schema.stages import Queue, Stage
-from schema.store import jobs
+from schema.store import jobs, trials
 from schema.store.database import Connection
 from schema.store.jobs import MAX_ATTEMPTS, Held
 from schema.store.queries import load_queries
@@ -51,7 +51,7 @@ class Lost(NamedTuple):
 
 
 def sweep(connection: Connection, *, most: int = 500) -> list[Queue]:
-    """Deal with expired leases and finish runs that have no work left; return the queues that have work now.
+    """Deal with expired leases, runs that have no work left and old trials; return the queues that have work now.
 
     Where another sweeper is at it, only look for work.
     """
@@ -61,7 +61,8 @@ def sweep(connection: Connection, *, most: int = 500) -> list[Queue]:
             _settle(connection, Lost(id_, run_id, Stage(stage), *rest))
         for (run_id,) in list(_queries.unfinished_runs(connection, most=most)):
             _jobs.finish_run(connection, run_id=run_id)
-    return jobs.ready_queues(connection)
+        trials.delete_old(connection, most=most)
+    return sorted({*jobs.ready_queues(connection), *trials.ready_queues(connection)})
 
 
 def _settle(connection: Connection, lost: Lost) -> None:

@@ -56,7 +56,7 @@ def calibrate(
     if not len(wide):
         return []
     batch = prompt_batch(subject, prompts)
-    scale = _Scale(wide, mean_norm(subject, site, batch))
+    scale = Scale(wide, mean_norm(subject, site, batch))
 
     def measured() -> Curves:
         meter = _Meter(run_clean(subject, site, batch), scale)
@@ -66,6 +66,15 @@ def calibrate(
 
     curves = subject.at_once.fit("tokens", batch.ids.numel(), measured)
     return [_record(scale, curves, feature, targets) for feature in range(len(wide))]
+
+
+def scale_of(subject: Subject, site: Site, directions: Tensor) -> "Scale":
+    """Return what strengths r of directions (n, d) mean at a write site, by the norm that calibrations go by.
+
+    Raises: ShapeMismatch, NotFinite, UnknownSite.
+    """
+    wide = check_directions(subject, directions)
+    return Scale(wide, mean_norm(subject, site, prompt_batch(subject, CALIBRATION)))
 
 
 def prompt_batch(subject: Subject, prompts: Sequence[NeutralPrompt]) -> Batch:
@@ -97,13 +106,17 @@ class Probe(NamedTuple):
     r: float
 
 
-class _Scale:
+class Scale:
     """Between strengths r and α, for directions (n, d) in a residual stream of some mean norm."""
 
     def __init__(self, directions: Tensor, residual_norm: float) -> None:
         self.directions = directions
         self.residual_norm = residual_norm
         self._norms = directions.norm(dim=1).tolist()
+
+    def r(self, feature: int, alpha: float) -> float:
+        """Return the strength of an α, without its sign; 0 for a direction of zeros."""
+        return abs(alpha) * self._norms[feature] / self.residual_norm if self.residual_norm > 0.0 else 0.0
 
     def alpha(self, curve: Curve, r: float) -> float:
         """Return α of a strength; 0 for a direction of zeros, which no α makes anything of."""
@@ -114,7 +127,7 @@ class _Scale:
 class _Meter:
     """Measures KL(clean ‖ steered) in nats, the mean over counted positions, many probes at a time."""
 
-    def __init__(self, clean: CleanRun, scale: _Scale) -> None:
+    def __init__(self, clean: CleanRun, scale: Scale) -> None:
         self._clean = clean
         self.scale = scale
         # The clean run comes from the same shape of forward, so that no shift is no KL.
@@ -224,7 +237,7 @@ def _seek_targets(meter: _Meter, curves: Curves, targets: Iterable[float]) -> No
         _add(curves, meter, sorted(probes))
 
 
-def _record(scale: _Scale, curves: Curves, feature: int, targets: Sequence[float]) -> Calibration:
+def _record(scale: Scale, curves: Curves, feature: int, targets: Sequence[float]) -> Calibration:
     amplified, suppressed = Curve(feature, 1), Curve(feature, -1)
     return Calibration(
         residual_norm=scale.residual_norm,
@@ -234,12 +247,12 @@ def _record(scale: _Scale, curves: Curves, feature: int, targets: Sequence[float
     )
 
 
-def _curve_points(scale: _Scale, curve: Curve, points: Sequence[Point]) -> tuple[CurvePoint, ...]:
+def _curve_points(scale: Scale, curve: Curve, points: Sequence[Point]) -> tuple[CurvePoint, ...]:
     grid = [point for point in points if point.r in CURVE]
     return tuple(CurvePoint(r=point.r, alpha=scale.alpha(curve, point.r), kl_nats=point.kl_nats) for point in grid)
 
 
-def _target(scale: _Scale, curves: Curves, curve: Curve, target: float) -> TargetReached:
+def _target(scale: Scale, curves: Curves, curve: Curve, target: float) -> TargetReached:
     outcome = seek(curves[curve], abs(target))
     return TargetReached(
         target_kl_nats=target,
