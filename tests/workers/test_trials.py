@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from schema.stages import Stage
 from schema.store import database, dictionaries, trials
 from schema.trials import MOST_TOKENS, ActivationsSpec, SteeringSpec, Trial
 from tests.llm_server import LLMServer
@@ -121,12 +122,12 @@ def test_a_trial_goes_before_jobs_and_between_the_batches_of_one(house: House, m
     run_id = house.submit(features="0-3", llm="none", methods=("lexical",))
     before = ask(house, ActivationsSpec(text="The river"))
     engine = house.engine()
-    assert house_step(engine)
+    assert do_one(engine)
     assert result(house, before).state == "done"
     assert house.run(run_id).state == "queued"
     monkeypatch.setattr(room, "LOOK_S", 0.0)
     between = ask_between(house, monkeypatch)
-    assert house_step(engine)
+    assert do_one(engine)
     (ingested,) = [stage for stage in house.run(run_id).stages if stage.stage == "ingest"]
     found = result(house, between())
     assert found.state == "done"
@@ -135,9 +136,8 @@ def test_a_trial_goes_before_jobs_and_between_the_batches_of_one(house: House, m
     assert found.finished_at < ingested.last_finished_at
 
 
-def house_step(engine: Engine) -> bool:
-    from schema.stages import Stage
-
+def do_one(engine: Engine) -> bool:
+    """Have a worker do one thing, and return whether there was anything to do."""
     return engine.work(list(Stage), lambda queues: True)
 
 
