@@ -98,19 +98,20 @@ class Engine:
         self._trials = Trials(settings, pool)
 
     def work(self, stages: Sequence[Stage], ring: Callable[[list[Queue]], bool]) -> bool:
-        """Carry out one ready job of some stages, or a trial that waits for a subject; return whether there was one.
+        """Carry out one ready job of some stages; return whether there was one.
+
+        Where the stages need the subject, a trial that waits for it goes first: one, so that jobs have their turn.
 
         ring is called with queues that have ready jobs: at once for those that this claim left, then for what the
         finished job made ready.
         """
         queue = QUEUES[stages[0]]
-        if queue == "subject" and self._trials.work():
-            return True
+        tried = queue == "subject" and self._trials.work()
         lease_s = profiles.lease_s(self._settings) if queue == "llm" else self._settings.lease_s
         with database.lend_autocommit(self._pool) as connection:
             job = jobs.claim(connection, stages, owner=self._owner, lease_s=lease_s)
         if job is None:
-            return False
+            return tried
         ring([queue])
         with structlog.contextvars.bound_contextvars(run=str(job.run_id), job=job.id, stage=str(job.stage)):
             ring(self._carry_out(job, lease_s))

@@ -37,7 +37,7 @@ class Trials:
         beside:  the run whose job is in hand: only a trial of its subject is taken then.
         Raises:  Unavailable if the database is away.
         """
-        with database.lend(self._pool) as connection:
+        with database.lend_autocommit(self._pool) as connection:
             trial = trials.claim(connection, beside)
         if trial is None:
             return False

@@ -1,5 +1,6 @@
 """Trials over HTTP: with a worker, without one, and everything that is refused."""
 
+import json
 import threading
 import time
 import uuid
@@ -9,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from schema.errors import Conflict, NotFound, Unavailable
 from schema.records import Dictionary
 from schema.stages import Stage
 from schema.store import database, trials
 from schema.trials import MOST_CHARACTERS, MOST_UNFINISHED, SteeringSpec
+from service.cli import app
 from service.trials import MOST_WAITING
 from tests.llm_server import LLMServer
 from tests.service.conftest import Api, SpecMaker, serving
@@ -68,6 +71,30 @@ def test_a_text_and_a_feature_are_tried_with_a_worker(house: House) -> None:
         again = api.http.post(path, json={"text": "The"}, params={"wait": 20}, headers={"Idempotency-Key": "a"})
         assert again.json() == response.json()
         assert again.headers["location"] == f"/v1/trials/{response.json()['id']}"
+
+
+def test_the_command_shows_tokens_with_labels_and_texts_by_strength(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    word = PLANTED[3].triggers[0]
+    with database.lend(house.pool) as connection:
+        connection.execute("UPDATE feature SET label = 'soldiers', status = 'ok', max_activation = 1 WHERE index = 3")
+    with serving(house.settings) as api, working(house):
+        monkeypatch.setenv("GLOSSARIUM_API_URL", api.url)
+        monkeypatch.setenv("COLUMNS", "200")
+        name = str(house.dictionary_id)[:8]
+        shown = CliRunner().invoke(app, ["activations", name, f"The {word} was near"])
+        assert shown.exit_code == 0, shown.output
+        (line,) = [line for line in shown.stdout.splitlines() if word in line]
+        assert "│ 3 " in line
+        assert "soldiers" in line
+        strengths = ["--strength", "3", "--strength", "-3"]
+        shown = CliRunner().invoke(app, ["steer", name, "3", *strengths, "--prompt", "The old", "--tokens", "6"])
+        assert shown.exit_code == 0, shown.output
+        assert shown.stdout.startswith("feature 3: soldiers\n")
+        assert "+3" in shown.stdout
+        printed = CliRunner().invoke(app, ["steer", name, "3", *strengths, "--prompt", "The old", "--json"])
+        assert [one["strength"] for one in json.loads(printed.stdout)["steered"]] == [3.0, -3.0]
 
 
 def test_without_a_worker_the_answer_is_202_and_then_expired_with_the_reason(

@@ -182,3 +182,16 @@ def test_an_unknown_name_says_what_lists_the_known(at_api: Glossarium) -> None:
     result = at_api("show", "nobody", "0")
     assert result.exit_code == 1
     assert "no dictionary 'nobody'; `glossarium dictionaries` lists them" in result.stderr
+
+
+def test_trials_that_make_no_sense_end_with_code_2(at_api: Glossarium, neurons: Dictionary) -> None:
+    name = str(neurons.id)[:8]
+    for arguments, message in (
+        (("steer", name, "16", "--strength", "1", "--prompt", "a"), "feature=16; tiny has 0..15"),
+        (("steer", name, "0", "--strength", "1e9", "--prompt", "a"), "strength 1e+09 r: must be in -20..20"),
+        (("steer", name, "0", "--strength", "nan", "--prompt", "a"), "finite number"),
+        (("activations", name, ""), "at least 1 character"),
+    ):
+        result = at_api(*arguments)
+        assert (result.exit_code, result.output.count("\n")) == (2, 1), result.output
+        assert message in result.stderr

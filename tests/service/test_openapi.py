@@ -11,7 +11,17 @@ from schema.labels import Feature, FeatureSummary, Label
 from schema.records import Corpus, Dictionary, DictionarySpec, Run, RunSpec, RunTerms
 from schema.reports import RunReport
 from schema.schedules import DiffPage, Refresh, Schedule, SchedulePatch, ScheduleSpec
-from service import collection_examples, docs, examples, export_examples, feature_examples, schedule_examples
+from schema.trials import ActivationsSpec, SteeringSpec, Trial
+from service import (
+    collection_examples,
+    docs,
+    event_examples,
+    examples,
+    export_examples,
+    feature_examples,
+    schedule_examples,
+    trial_examples,
+)
 from service.app import create_app
 from tests.service.conftest import Api
 
@@ -35,6 +45,7 @@ OPERATIONS = [
         (Run, examples.RUN),
         (Run, examples.PAUSED_RUN),
         (Run, examples.CANCELLED_RUN),
+        (Run, event_examples.RUN_EVENT),
         (RunReport, examples.RUN_REPORT),
         *((CollectionSpec, example["value"]) for example in collection_examples.COLLECTION_SPECS.values()),
         *((RunTerms, example["value"]) for example in collection_examples.ALL_RUN_TERMS.values()),
@@ -45,6 +56,12 @@ OPERATIONS = [
         (Schedule, schedule_examples.SCHEDULE),
         (Refresh, schedule_examples.REFRESH),
         (DiffPage, schedule_examples.DIFF),
+        *((ActivationsSpec, example["value"]) for example in trial_examples.ACTIVATIONS_SPECS.values()),
+        *((SteeringSpec, example["value"]) for example in trial_examples.STEERING_SPECS.values()),
+        (Trial, trial_examples.TEXT_TRIAL),
+        (Trial, trial_examples.STEERING_TRIAL),
+        (Trial, trial_examples.WAITING_TRIAL),
+        (Trial, trial_examples.CANCELLED_TRIAL),
         (Label, examples.LABEL),
         (FeatureSummary, feature_examples.FEATURE_SUMMARY),
         (Feature, feature_examples.FEATURE),
@@ -88,9 +105,14 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "get /v1/runs/{run_id}",
         "get /v1/runs/{run_id}/labels",
         "get /v1/runs/{run_id}/report",
+        "get /v1/runs/{run_id}/events",
         "post /v1/runs/{run_id}/cancel",
         "post /v1/runs/{run_id}/pause",
         "post /v1/runs/{run_id}/resume",
+        "post /v1/dictionaries/{dictionary_id}/activations",
+        "post /v1/dictionaries/{dictionary_id}/features/{index}/steer",
+        "get /v1/trials/{trial_id}",
+        "post /v1/trials/{trial_id}/cancel",
         "post /v1/collections",
         "get /v1/collections",
         "get /v1/collections/{collection_id}",
@@ -115,7 +137,8 @@ def test_the_document_has_every_operation_of_the_api() -> None:
 def test_every_operation_has_an_answer_by_example(name: str, operation: dict[str, Any]) -> None:
     answers = {status: answer for status, answer in operation["responses"].items() if status.startswith("2")}
     for status, answer in answers.items():
-        assert status == "204" or "example" in answer["content"]["application/json"]
+        media = "text/event-stream" if name.endswith("/events") else "application/json"
+        assert status == "204" or "example" in answer["content"][media]
     if name.split()[1].startswith("/v1"):
         assert "example" in operation["responses"]["default"]["content"]["application/problem+json"]
     if name in ("post /v1/runs", "post /v1/dictionaries"):

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -118,22 +119,37 @@ def test_weights_that_are_gone_are_said_and_the_worker_goes_on(house: House) -> 
     assert found.reason
 
 
-def test_a_trial_goes_before_jobs_and_between_the_batches_of_one(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_goes_before_a_job_and_between_the_batches_of_one(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_id = house.submit(features="0-3", llm="none", methods=("lexical",))
     before = ask(house, ActivationsSpec(text="The river"))
+    second = ask(house, ActivationsSpec(text="The river"))
     engine = house.engine()
     assert do_one(engine)
-    assert result(house, before).state == "done"
-    assert house.run(run_id).state == "queued"
+    ingest = house.run(run_id).stages[0]
+    assert ingest.jobs_done == 1  # one trial, and then a job
+    assert result(house, second).state == "waiting"
+    assert finished_at(house, before) < ended_at(house, run_id, "ingest")
     monkeypatch.setattr(room, "LOOK_S", 0.0)
     between = ask_between(house, monkeypatch)
     assert do_one(engine)
-    (ingested,) = [stage for stage in house.run(run_id).stages if stage.stage == "ingest"]
-    found = result(house, between())
+    assert finished_at(house, second) < finished_at(house, between())
+    assert finished_at(house, between()) < ended_at(house, run_id, "exemplars")
+
+
+def finished_at(house: House, id_: UUID) -> datetime:
+    found = result(house, id_)
     assert found.state == "done"
     assert found.finished_at is not None
-    assert ingested.last_finished_at is not None
-    assert found.finished_at < ingested.last_finished_at
+    return found.finished_at
+
+
+def ended_at(house: House, run_id: UUID, name: str) -> datetime:
+    """Return when the last job of a stage ended that has."""
+    (stage,) = [stage for stage in house.run(run_id).stages if stage.stage == name]
+    assert stage.last_finished_at is not None
+    return stage.last_finished_at
 
 
 def do_one(engine: Engine) -> bool:
