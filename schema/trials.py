@@ -4,7 +4,6 @@ A text is read and the features that fire on it are wanted, or a prompt is conti
 is over, one way or another, when its time is: it never hangs.
 """
 
-import math
 import unicodedata
 from datetime import datetime
 from typing import Annotated, Literal
@@ -143,8 +142,3 @@ class TrialWait(Record):
     wait: float = Field(
         10.0, ge=0, le=25, allow_inf_nan=False, description="seconds to wait for the end of the trial before answering"
     )
-
-
-def finite(value: float) -> float:
-    """Return a float that JSON can hold: activations of broken weights are 0."""
-    return value if math.isfinite(value) else 0.0

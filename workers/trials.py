@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 from uuid import UUID
 
+import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
@@ -31,10 +32,11 @@ class Trials:
         self._settings = settings
         self._pool = pool
 
-    def work(self, beside: UUID | None = None) -> bool:
+    def work(self, beside: UUID | None = None, lives: Callable[[], None] = lambda: None) -> bool:
         """Carry out the trial that has waited longest, and return whether there was one.
 
         beside:  the run whose job is in hand: only a trial of its subject is taken then.
+        lives:   is called in the middle of it, for the lease of that job.
         Raises:  Unavailable if the database is away.
         """
         with database.lend_autocommit(self._pool) as connection:
@@ -42,13 +44,13 @@ class Trials:
         if trial is None:
             return False
         with structlog.contextvars.bound_contextvars(trial=str(trial.id)):
-            self._carry_out(trial)
+            self._carry_out(trial, lives)
         return True
 
     def between_batches(self, run_id: UUID, lives: Callable[[], None]) -> Callable[[], None]:
         """Return what a job of a run calls between its batches: a look for a trial, twice a second at most.
 
-        lives:  is called before and after a trial, so that the job's lease is kept meanwhile.
+        lives:  keeps the lease of the job.
         """
         looked_at = time.monotonic()
 
@@ -57,20 +59,18 @@ class Trials:
             if time.monotonic() - looked_at < LOOK_S:
                 return
             try:
-                lives()
-                if self.work(beside=run_id):
-                    lives()
-            except Unavailable as exc:  # the job finds out by itself whether it can go on
+                self.work(run_id, lives)
+            except (Unavailable, psycopg.Error) as exc:  # the job finds out by itself whether it can go on
                 _log.warning("not looked for trials", error=str(exc))
             looked_at = time.monotonic()
 
         return look
 
-    def _carry_out(self, trial: Claimed) -> None:
+    def _carry_out(self, trial: Claimed, lives: Callable[[], None]) -> None:
         """Do what a trial asks for, and say what came of it or why nothing did; never raises."""
         started = time.monotonic()
         try:
-            result = self._compute(trial)
+            result = self._compute(trial, lives)
             if result is not None:
                 with database.lend(self._pool) as connection:
                     trials.finish(connection, trial.id, result)
@@ -79,9 +79,10 @@ class Trials:
         else:
             _log.info("trial done", seconds=round(time.monotonic() - started, 2))
 
-    def _compute(self, trial: Claimed) -> TextActivations | Continuations | None:
+    def _compute(self, trial: Claimed, lives: Callable[[], None]) -> TextActivations | Continuations | None:
         """Return what came of a trial; None if nobody wants it any more once its dictionary is loaded."""
         opened = import_module("workers.opened").open_uploaded(self._settings, trial.dictionary)
+        lives()
         with database.lend(self._pool) as connection:
             if trials.is_over(connection, trial.id):
                 return None
@@ -104,5 +105,5 @@ class Trials:
         try:
             with database.lend(self._pool) as connection:
                 trials.fail(connection, trial.id, error=error, reason=reason)
-        except Unavailable as unavailable:
-            _log.warning("not told what became of a trial", error=str(unavailable))
+        except (Unavailable, psycopg.Error) as unheard:
+            _log.warning("not told what became of a trial", error=str(unheard))

@@ -3,6 +3,7 @@
 The methods are those of runs: encoding as for exemplars, strengths as in calibrations, generation as of steered texts.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +19,6 @@ from schema.trials import (
     SteeringSpec,
     TextActivations,
     TokenActivations,
-    finite,
 )
 from workers.methods.calibration import Curve, Scale, calibrate, scale_of
 from workers.methods.steering import GenerationOptions, Row, generate
@@ -51,8 +51,8 @@ def read_activations(opened: Opened, spec: ActivationsSpec) -> TextActivations:
 
 
 def _active(activations: Sequence[float], features: Sequence[int]) -> tuple[FeatureActivation, ...]:
-    pairs = zip(features, map(finite, activations), strict=True)
-    return tuple(FeatureActivation(index=index, activation=activation) for index, activation in pairs if activation > 0)
+    pairs = zip(features, activations, strict=True)
+    return tuple(FeatureActivation(index=index, activation=value) for index, value in pairs if 0 < value < math.inf)
 
 
 def continue_prompt(opened: Opened, feature: int, spec: SteeringSpec) -> Continuations:
