@@ -136,9 +136,16 @@ class Trial(Record):
         return self.state in ENDED
 
 
-class TrialWait(Record):
-    """How long the answer may take."""
+Seconds = Annotated[float, Field(ge=0, le=25, allow_inf_nan=False)]
 
-    wait: float = Field(
-        10.0, ge=0, le=25, allow_inf_nan=False, description="seconds to wait for the end of the trial before answering"
-    )
+
+class TrialWait(Record):
+    """How long the answer to a request for a trial may take."""
+
+    wait: Seconds = Field(10.0, description="for the end of the trial before the answer, in seconds")
+
+
+class TrialLook(Record):
+    """How long the answer to a look at a trial may take."""
+
+    wait: Seconds = Field(0.0, description="for the end of the trial before the answer, in seconds")

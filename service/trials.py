@@ -13,14 +13,13 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Query, Response
 
 from schema import errors
-from schema.errors import Conflict, GlossariumError
+from schema.errors import Conflict, GlossariumError, InvalidInput, TooLarge
 from schema.records import Dictionary
 from schema.store import dictionaries, trials
 from schema.store.database import Connection
-from schema.trials import ActivationsSpec, SteeringSpec, Trial, TrialWait
+from schema.trials import ActivationsSpec, SteeringSpec, Trial, TrialLook, TrialWait
 from service import examples, trial_examples
 from service.deps import Held, Index, Intent, Repeatable, Services, Tenant, check_index
-from service.errors import status_of
 
 router = APIRouter(prefix="/v1", tags=["trials"], responses=examples.PROBLEMS)
 
@@ -70,7 +69,7 @@ def try_steering(
 
 
 @router.get("/trials/{trial_id}", responses=examples.ok(trial_examples.TEXT_TRIAL))
-def get_trial(trial_id: UUID, query: Wait, held: Held, tenant_id: Tenant) -> Trial:
+def get_trial(trial_id: UUID, query: Annotated[TrialLook, Query()], held: Held, tenant_id: Tenant) -> Trial:
     """Look at a trial, once it is over or `wait` seconds have passed. Trials are kept for a day."""
     return _wait(held, tenant_id, trial_id, query.wait)
 
@@ -129,8 +128,8 @@ def _answer(held: Services, tenant_id: int, id_: UUID, wait_s: float, response: 
     """
     trial = _wait(held, tenant_id, id_, wait_s)
     kind = getattr(errors, trial.error or "", GlossariumError)
-    if trial.state == "failed" and status_of(refused := kind(trial.reason)) < 500:
-        raise refused
+    if issubclass(kind, InvalidInput | TooLarge):
+        raise kind(trial.reason)
     response.status_code = 200 if trial.over else 202
     response.headers["Location"] = f"{router.prefix}/trials/{id_}"
     return trial

@@ -63,6 +63,8 @@ def test_a_text_and_a_feature_are_tried_with_a_worker(house: House) -> None:
         steered = api.client.steer(house.dictionary_id, 5, spec)
         assert set((steered.steered[0].text or "").split()) & set(PLANTED[5].promoted)
         assert steered == api.client.steer(house.dictionary_id, 5, spec)
+        for text in ("🙂 שלום\r\n\tworld", " ", "<s></s>"):
+            assert "".join(token.token for token in api.client.activations(house.dictionary_id, text).tokens) == text
         path = f"/v1/dictionaries/{house.dictionary_id}/activations"
         response = api.http.post(path, json={"text": "x " * 600}, params={"wait": 20})
         assert "text has 1200 tokens; at most 511 fit" in api.problem(response, 413, "TooLarge")
@@ -135,6 +137,7 @@ def test_a_trial_is_cancelled(api: Api, neurons: Dictionary) -> None:
         ('{"text": "a\\u0000b"}', "control character U+0000 at 1"),
         ('{"text": "a\\u001b[2J"}', "control character U+001B at 1"),
         ('{"text": "a", "k": 51}', "less than or equal to 50"),
+        ('{"text": "a\\ud800"}', "valid string"),
         ('{"text": 7}', "valid string"),
         ("{}", "Field required"),
     ],

@@ -17,7 +17,7 @@ from schema.errors import NotFound
 from schema.records import Dictionary, Run, RunSpec
 from schema.stages import Stage
 from schema.store import database, jobs
-from service import events, following
+from service import event_stream, events, following
 from service.event_stream import Event, parse
 from tests.service.conftest import Api
 
@@ -100,6 +100,16 @@ def test_the_client_follows_to_the_end(api: Api, run: Run) -> None:
     assert (seen[0], seen[-1]) == ("queued", "cancelled")
     with pytest.raises(NotFound):
         next(api.client.follow(uuid.uuid4()))
+
+
+def test_the_client_goes_on_where_a_stream_ends(api: Api, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "LONGEST_S", 0.3)
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(event_stream, "_PAUSE_S", 0.1)
+    timer = threading.Timer(2, lambda: api.client.cancel(run.id))
+    timer.start()
+    assert [state.state for state in api.client.follow(run.id)] == ["queued", "cancelled"]
+    timer.join()
 
 
 def test_a_run_that_is_deleted_is_gone(api: Api, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
