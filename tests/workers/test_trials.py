@@ -122,6 +122,7 @@ def test_weights_that_are_gone_are_said_and_the_worker_goes_on(house: House) -> 
 def test_a_trial_goes_before_a_job_and_between_the_batches_of_one(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(room, "LOOK_S", 1e6)
     run_id = house.submit(features="0-3", llm="none", methods=("lexical",))
     before = ask(house, ActivationsSpec(text="The river"))
     second = ask(house, ActivationsSpec(text="The river"))
