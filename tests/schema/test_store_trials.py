@@ -1,5 +1,6 @@
 """Trials in the store: claimed once, over by their time, kept for a day."""
 
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -65,6 +66,7 @@ def test_a_trial_is_claimed_once_and_read_with_labels(connection: Connection) ->
 @pytest.mark.usefixtures("run_id")
 def test_one_that_is_not_over_by_its_time_is_expired_and_says_why(connection: Connection) -> None:
     id_ = add(connection, timeout_s=0.001)
+    time.sleep(0.01)
     found = look(connection, id_)
     assert (found.state, found.over) == ("expired", True)
     assert found.reason is not None
