@@ -79,12 +79,12 @@ class Gate:
         is_change = method not in _SAFE and needed != "read"
         return Caller(stored.tenant_id, key.id, key.name, key.scope, needed, is_change)
 
-    def admit(self, caller: Caller) -> None:
-        """Let a request in.
-
-        Raises: RateLimited; Forbidden if the key's scope does not suffice.
-        """
+    def count(self, caller: Caller) -> None:
+        """Count a request. Raises RateLimited."""
         self._rates.count(caller.key_id, "changes" if caller.is_change else "reads")
+
+    def admit(self, caller: Caller) -> None:
+        """Let a request in. Raises Forbidden if the key's scope does not suffice."""
         if not allows(caller.scope, caller.needs):
             raise Forbidden(
                 f"key {caller.key_id} has the scope {caller.scope}, and this needs {caller.needs}; use another key"

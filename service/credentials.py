@@ -26,12 +26,7 @@ def find_key(base_url: str, given: str | None = None, data: Path | None = None) 
 
 
 def _embedded(base_url: str, folder: DataFolder) -> str | None:
-    state = folder.read_state()
-    if state is None or _place(state.api_url) != _place(base_url) or urlsplit(base_url).hostname not in _LOOPBACK:
+    state, asked = folder.read_state(), urlsplit(base_url)
+    if state is None or asked.hostname not in _LOOPBACK or asked.port != urlsplit(state.api_url).port:
         return None
     return folder.key()
-
-
-def _place(url: str) -> tuple[str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.hostname, parts.port

@@ -120,7 +120,8 @@ def authenticated(
     """
     text = bearer.credentials if bearer else None
     caller = held.gate.identify(text, request.method, request.scope.get("endpoint"))
-    request.state.caller = caller
+    held.gate.count(caller)
+    request.state.caller = caller  # from here on, what it wants to change is noted whatever comes of it
     held.gate.admit(caller)
     return caller
 

@@ -21,7 +21,7 @@ Kind = Literal["reads", "changes"]
 
 _SOCKET_S = 0.25
 _AWAY_S = 10.0
-"""For so long Redis is not asked again once it did not answer: one request in that time waits for it, not each."""
+"""For so long Redis is not asked again once it did not answer."""
 
 
 class Rates:
@@ -36,7 +36,7 @@ class Rates:
         shared = RedisStorage(redis_url, connection_pool=pool, key_prefix="glossarium")
         self._shared: RateLimiter = SlidingWindowCounterRateLimiter(shared)
         self._own: RateLimiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._away_until = -math.inf
+        self._away_until: float | None = None
         self._lock = threading.Lock()
 
     def count(self, key_id: UUID, kind: Kind) -> None:
@@ -57,17 +57,26 @@ class Rates:
 
     def _refused(self, limit: RateLimitItemPerMinute, who: str) -> float | None:
         """Return after how many whole seconds a request may come again, None if it may now."""
-        if time.monotonic() >= self._away_until:
+        if self._is_to_be_asked():
             try:
-                return _hit(self._shared, limit, who)
+                seconds = _hit(self._shared, limit, who)
             except redis.RedisError as exc:
-                self._leave_alone(exc)
+                self._away_until = time.monotonic() + _AWAY_S
+                _log.warning("Redis counts no requests; this process does so alone", reason=str(exc), again_s=_AWAY_S)
+            else:
+                self._away_until = None
+                return seconds
         return _hit(self._own, limit, who)
 
-    def _leave_alone(self, exc: redis.RedisError) -> None:
+    def _is_to_be_asked(self) -> bool:
+        """Return whether to ask Redis: always while it answers, and once in a while, by one request, if it did not."""
         with self._lock:
+            if self._away_until is None:
+                return True
+            if time.monotonic() < self._away_until:
+                return False
             self._away_until = time.monotonic() + _AWAY_S
-        _log.warning("Redis does not count requests; this process does so alone", reason=str(exc), again_in_s=_AWAY_S)
+            return True
 
 
 def open_rates(settings: Settings) -> Rates:

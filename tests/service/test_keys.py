@@ -187,6 +187,7 @@ def test_the_client_finds_a_key_by_option_then_environment_then_stack(
     folder.keep_key("glk_own")
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
     assert find_key(url, data=tmp_path) == "glk_own"
+    assert find_key("http://localhost:7", data=tmp_path) == "glk_own"
     assert find_key("http://127.0.0.1:8", data=tmp_path) is None
     assert find_key("http://example.org:7", data=tmp_path) is None
     monkeypatch.setenv("GLOSSARIUM_API_KEY", "glk_environment")

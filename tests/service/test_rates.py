@@ -9,6 +9,7 @@ import pytest
 
 from schema.errors import RateLimited
 from schema.settings import Settings
+from schema.store import database
 from service.rates import Kind, Rates
 from tests.service.conftest import SpecMaker, bearer, make_key, serving
 
@@ -64,6 +65,8 @@ def test_too_many_requests_are_429_with_a_time(settings: Settings, spec_of: Spec
     with serving(settings.model_copy(update=changes)) as api:
         spec = spec_of().model_dump(mode="json")
         assert [api.http.post("/v1/dictionaries", json=spec).status_code for _ in range(3)] == [201, 201, 429]
+        with database.connect(settings.database_url) as connection:
+            assert connection.execute("SELECT status FROM audit").fetchall() == [(201,), (201,)]
         assert [api.http.get("/v1/runs").status_code for _ in range(3)] == [200, 200, 200]
         refused = api.http.get("/v1/runs")
         assert "3 reads a minute" in api.problem(refused, 429, "RateLimited")
