@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from urllib.parse import urlsplit
 
-import httpx
 import psycopg
 import pytest
 
@@ -169,7 +168,8 @@ def test_a_comment_comes_where_nothing_happens(api: Api, run: Run, monkeypatch: 
 
 def test_readers_that_do_not_read_hold_up_nobody(api: Api, run: Run) -> None:
     parts = urlsplit(api.url)
-    asked = f"GET /v1/runs/{run.id}/events HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
+    lines = (f"GET /v1/runs/{run.id}/events HTTP/1.1", f"Host: {parts.netloc}", f"Authorization: Bearer {api.key}")
+    asked = "\r\n".join([*lines, "", ""]).encode()
     sockets = []
     try:
         for _ in range(N_READERS):
@@ -236,7 +236,7 @@ def test_events_are_parsed_whole_or_not_at_all() -> None:
 
 def test_a_response_of_events_is_closed_by_a_client_that_leaves(api: Api, run: Run) -> None:
     hub: following.Following = api.app.state.following
-    with httpx.Client(base_url=api.url) as leaving, leaving.stream("GET", f"/v1/runs/{run.id}/events") as response:
+    with api.with_key(api.key) as leaving, leaving.stream("GET", f"/v1/runs/{run.id}/events") as response:
         lines = response.iter_lines()
         next(lines)
         assert hub._followed
