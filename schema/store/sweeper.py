@@ -13,7 +13,6 @@ from schema.store.jobs import MAX_ATTEMPTS, Held
 from schema.store.queries import load_queries
 
 _queries = load_queries("sweeper")
-_jobs = load_queries("jobs")
 
 MAX_LOSSES = 3
 DIVIDED_AT = 2  # losses: once may be chance, and a part that is lost three times is at fault
@@ -60,7 +59,7 @@ def sweep(connection: Connection, *, most: int = 500) -> list[Queue]:
         for id_, run_id, stage, *rest in list(_queries.expired(connection, most=most)):
             _settle(connection, Lost(id_, run_id, Stage(stage), *rest))
         for (run_id,) in list(_queries.unfinished_runs(connection, most=most)):
-            _jobs.finish_run(connection, run_id=run_id)
+            jobs.finish_run(connection, run_id)
     return jobs.ready_queues(connection)
 
 
