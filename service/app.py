@@ -27,6 +27,7 @@ from service import (
     prompts,
     runs,
     schedules,
+    webhooks,
 )
 from service.deps import Database, Services
 from service.queue import open_doorbell
@@ -38,6 +39,7 @@ _ROOMS = (
     estimates,
     runs,
     schedules,
+    webhooks,
     features,
     labels,
     exports,

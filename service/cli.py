@@ -14,7 +14,17 @@ from schema.records import Dictionary
 from schema.settings import load_settings
 from schema.store import database
 from schema.subjects import BUNDLED
-from service import cli_backup, cli_collections, cli_exports, cli_inspect, cli_runs, cli_schedules, progress, render
+from service import (
+    cli_backup,
+    cli_collections,
+    cli_exports,
+    cli_inspect,
+    cli_runs,
+    cli_schedules,
+    cli_webhooks,
+    progress,
+    render,
+)
 from service.conversion import PATH_HELP, convert_or_list
 from service.servers import Ports
 from service.terminal import (
@@ -59,6 +69,7 @@ app = typer.Typer(
 for _room in (cli_runs, cli_collections, cli_inspect, cli_exports, cli_backup):
     app.add_typer(_room.commands)
 app.add_typer(cli_schedules.commands, name="schedule")
+app.add_typer(cli_webhooks.commands, name="webhooks")
 
 
 @app.command()

@@ -26,6 +26,16 @@ from schema.schedules import (
     SchedulePatch,
     ScheduleSpec,
 )
+from schema.webhooks import (
+    Delivery,
+    DeliveryPage,
+    DeliveryState,
+    NewWebhook,
+    Webhook,
+    WebhookPage,
+    WebhookPatch,
+    WebhookSpec,
+)
 from schema.wire import (
     CorpusPage,
     DictionaryPage,
@@ -174,11 +184,7 @@ class Client(Transport):
 
     def change_schedule(self, schedule_id: UUID, patch: SchedulePatch) -> Schedule:
         """Change what is given of a schedule; `paused` pauses or resumes it."""
-        content = patch.model_dump_json(exclude_unset=True)
-        headers = {"Content-Type": "application/json"}
-        return self._parse(
-            self._send("PATCH", f"/v1/schedules/{schedule_id}", headers=headers, content=content), Schedule
-        )
+        return self._patch(f"/v1/schedules/{schedule_id}", Schedule, patch)
 
     def delete_schedule(self, schedule_id: UUID) -> None:
         """Delete a schedule with its refreshes and diffs; runs and labels stay."""
@@ -198,6 +204,38 @@ class Client(Transport):
         path = f"/v1/schedules/{schedule_id}/refreshes/{refresh_id}/diff"
         for page in self._pages(path, DiffPage, {"change": change or None}):
             yield from page.items
+
+    # Webhooks
+
+    def create_webhook(self, spec: WebhookSpec, idempotency_key: str | None = None) -> NewWebhook:
+        """Have a URL told when something happens; what comes back has the secret, which can't be read again."""
+        return self._post("/v1/webhooks", NewWebhook, spec, idempotency_key)
+
+    def webhooks(self) -> Iterator[Webhook]:
+        """Yield webhooks, newest first."""
+        for page in self._pages("/v1/webhooks", WebhookPage, {}):
+            yield from page.items
+
+    def webhook(self, webhook_id: UUID) -> Webhook:
+        """Return a webhook."""
+        return self._get(f"/v1/webhooks/{webhook_id}", Webhook)
+
+    def change_webhook(self, webhook_id: UUID, patch: WebhookPatch) -> Webhook:
+        """Pause a webhook, or take it up again with what it is owed."""
+        return self._patch(f"/v1/webhooks/{webhook_id}", Webhook, patch)
+
+    def delete_webhook(self, webhook_id: UUID) -> None:
+        """Delete a webhook with all that it is owed."""
+        self._send("DELETE", f"/v1/webhooks/{webhook_id}")
+
+    def deliveries(self, webhook_id: UUID, state: DeliveryState | None = None) -> Iterator[Delivery]:
+        """Yield what a webhook was told and is to be told, newest first."""
+        for page in self._pages(f"/v1/webhooks/{webhook_id}/deliveries", DeliveryPage, {"state": state}):
+            yield from page.items
+
+    def test_webhook(self, webhook_id: UUID, idempotency_key: str | None = None) -> Delivery:
+        """Have a notice that nothing happened sent, once; `deliveries` says whether it arrived."""
+        return self._post(f"/v1/webhooks/{webhook_id}/test", Delivery, idempotency_key=idempotency_key)
 
     # Features and labels
 

@@ -62,6 +62,11 @@ class Transport:
         headers["Content-Type"] = "application/json"
         return self._parse(self._send("POST", path, headers=headers, content=body.model_dump_json()), record)
 
+    def _patch(self, path: str, record: type[R], body: Record) -> R:
+        """Send what was set of a record, and return what comes back."""
+        headers, content = {"Content-Type": "application/json"}, body.model_dump_json(exclude_unset=True)
+        return self._parse(self._send("PATCH", path, headers=headers, content=content), record)
+
     def _pages(self, path: str, record: type[R], filters: dict[str, Any]) -> Iterator[R]:
         parameters = {name: as_text(value) for name, value in filters.items() if value is not None}
         while True:

@@ -11,7 +11,16 @@ from schema.labels import Feature, FeatureSummary, Label
 from schema.records import Corpus, Dictionary, DictionarySpec, Run, RunSpec, RunTerms
 from schema.reports import RunReport
 from schema.schedules import DiffPage, Refresh, Schedule, SchedulePatch, ScheduleSpec
-from service import collection_examples, docs, examples, export_examples, feature_examples, schedule_examples
+from schema.webhooks import Delivery, NewWebhook, Notice, Webhook, WebhookPatch, WebhookSpec
+from service import (
+    collection_examples,
+    docs,
+    examples,
+    export_examples,
+    feature_examples,
+    schedule_examples,
+    webhook_examples,
+)
 from service.app import create_app
 from tests.service.conftest import Api
 
@@ -45,6 +54,14 @@ OPERATIONS = [
         (Schedule, schedule_examples.SCHEDULE),
         (Refresh, schedule_examples.REFRESH),
         (DiffPage, schedule_examples.DIFF),
+        *((WebhookSpec, example["value"]) for example in webhook_examples.WEBHOOK_SPECS.values()),
+        *((WebhookPatch, example["value"]) for example in webhook_examples.WEBHOOK_PATCHES.values()),
+        (Webhook, webhook_examples.WEBHOOK),
+        (NewWebhook, webhook_examples.NEW_WEBHOOK),
+        (Notice, webhook_examples.RUN_NOTICE),
+        (Notice, webhook_examples.DIFF_NOTICE),
+        (Delivery, webhook_examples.DELIVERY),
+        (Delivery, webhook_examples.TEST_DELIVERY),
         (Label, examples.LABEL),
         (FeatureSummary, feature_examples.FEATURE_SUMMARY),
         (Feature, feature_examples.FEATURE),
@@ -106,6 +123,13 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "get /v1/schedules/{schedule_id}/refreshes",
         "get /v1/schedules/{schedule_id}/refreshes/{refresh_id}",
         "get /v1/schedules/{schedule_id}/refreshes/{refresh_id}/diff",
+        "post /v1/webhooks",
+        "get /v1/webhooks",
+        "get /v1/webhooks/{webhook_id}",
+        "patch /v1/webhooks/{webhook_id}",
+        "delete /v1/webhooks/{webhook_id}",
+        "get /v1/webhooks/{webhook_id}/deliveries",
+        "post /v1/webhooks/{webhook_id}/test",
         "get /health",
         "get /ready",
     }
