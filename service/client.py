@@ -1,8 +1,10 @@
 """The Python client: the API's endpoints as methods, its records as values, its problems as exceptions.
 
-A request is sent once. What is safe to repeat is the caller's to repeat: give POSTs an idempotency key for that.
+What is safe to repeat is repeated for some seconds, as while the API is started again: GETs, and POSTs that are given
+an idempotency key. Everything else is sent once.
 """
 
+import math
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from rich.console import Console
 
 from schema.collections import Collection, CollectionPage, CollectionRun, CollectionRunPage, CollectionSpec
 from schema.labels import Feature, FeatureSummary, Label
@@ -54,6 +57,8 @@ from schema.wire import (
     RunPage,
 )
 from service import downloads
+from service.listings import Listing
+from service.progress import watch
 from service.transport import CHECK_S, Progress, Transport, as_text, error_of
 
 
@@ -145,6 +150,15 @@ class Client(Transport):
     def run(self, run_id: UUID) -> Run:
         """Return a run with its stages and counts."""
         return self._get(f"/v1/runs/{run_id}", Run)
+
+    def wait(self, run_id: UUID, *, timeout_s: float = math.inf, console: Console | None = None) -> Run:
+        """Return a run when it is done, failed, cancelled or paused; until then its progress is shown.
+
+        console:  where to; on standard error unless given. `Console(quiet=True)` shows nothing.
+
+        Raises: Unavailable if it still goes on after `timeout_s`.
+        """
+        return watch(self, run_id, console or Console(stderr=True), timeout_s)
 
     def report(self, run_id: UUID) -> RunReport:
         """Return what a run found; raises NotFound until its last label is published."""
@@ -239,10 +253,10 @@ class Client(Transport):
 
     # Features and labels
 
-    def features(self, dictionary_id: UUID, **filters: Any) -> Iterator[FeatureSummary]:
-        """Yield features, page after page. Filters are the fields of `schema.wire.FeatureQuery`."""
-        for page in self._pages(f"/v1/dictionaries/{dictionary_id}/features", FeaturePage, filters):
-            yield from page.items
+    def features(self, dictionary_id: UUID, **filters: Any) -> Listing[FeatureSummary]:
+        """Return features, read page after page. Filters are the fields of `schema.wire.FeatureQuery`."""
+        pages = self._pages(f"/v1/dictionaries/{dictionary_id}/features", FeaturePage, filters)
+        return Listing(FeatureSummary, (item for page in pages for item in page.items))
 
     def feature(self, dictionary_id: UUID, index: int) -> Feature:
         """Return a feature with everything that is known of it."""
@@ -259,10 +273,10 @@ class Client(Transport):
         asked = {"method": list(methods), **({"run_id": str(run_id)} if run_id else {})}
         return self._get(f"/v1/dictionaries/{dictionary_id}/features/{index}/prompts", FeaturePrompts, asked).items
 
-    def labels(self, dictionary_id: UUID, run_id: UUID | None = None) -> Iterator[Label]:
-        """Yield current labels with their scores, by feature; of one run's features if it is given."""
-        for page in self._pages(f"/v1/dictionaries/{dictionary_id}/labels", LabelPage, {"run_id": run_id}):
-            yield from page.items
+    def labels(self, dictionary_id: UUID, run_id: UUID | None = None) -> Listing[Label]:
+        """Return current labels with their scores, by feature; of one run's features if it is given."""
+        pages = self._pages(f"/v1/dictionaries/{dictionary_id}/labels", LabelPage, {"run_id": run_id})
+        return Listing(Label, (item for page in pages for item in page.items))
 
     # Exports
 
