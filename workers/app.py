@@ -82,7 +82,7 @@ def _start_in_child(**_: Any) -> None:
 def _start_in_parent(sender: Any = None, **_: Any) -> None:
     """See when to stop, and begin to claim unrung work where threads do it (llm and control workers)."""
     start_guard(load_settings())
-    if "thread" in str(getattr(sender, "pool_cls", "")).lower():
+    if type(getattr(sender, "pool", None)).__module__ == "celery.concurrency.thread":  # the sender is the consumer
         _start_watch()
 
 

@@ -3,6 +3,9 @@
 import hashlib
 import hmac
 import json
+import os
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -301,3 +304,35 @@ def test_a_target_that_never_recovers_ends_as_a_disabled_webhook(office: Office,
     with database.lend(office.pool) as connection:
         found = webhooks.get(connection, 1, id_)
     assert (found.state, found.last_error, found.n_due) == ("disabled", "HTTP 500", 1)
+
+
+def test_a_control_worker_alone_ends_a_run_and_tells_of_it(
+    office: Office, receiver: HookReceiver, redis_url: str
+) -> None:
+    """Nobody rings, and there is no beat: it sweeps, and sends, by itself."""
+    with database.lend(office.pool) as connection:
+        run_id = store_bare_run(connection)
+        webhooks.create(connection, 1, uuid.uuid4(), WebhookSpec(url=f"http://127.0.0.1:{receiver.port}/"))
+    environment = {
+        **os.environ,
+        "DATABASE_URL": office.settings.database_url,
+        "REDIS_URL": redis_url,
+        "GLOSSARIUM_SECRET": "s3cret",
+        "GLOSSARIUM_WEBHOOK_HOSTS": f'["127.0.0.1:{receiver.port}"]',
+        "GLOSSARIUM_SWEEP_S": "0.5",
+        "GLOSSARIUM_WATCH_S": "0.2",
+    }
+    celery = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-Q", "control", "--pool", "threads"]
+    worker = subprocess.Popen(celery, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not receiver.received:
+            assert worker.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        worker.terminate()
+        worker.wait(60)
+    notice = Notice.model_validate_json(receiver.received[0].body)
+    assert notice.data is not None
+    assert (notice.event, notice.data.run_id, notice.data.state) == ("run.finished", run_id, "done")
