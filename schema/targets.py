@@ -90,7 +90,7 @@ def locate(url: str, trusted: Collection[str] = (), resolve: Resolver = resolve)
     """
     parts, port = _split(url)
     host = _host(parts, url)
-    is_trusted = not {host, f"{host}:{port}"}.isdisjoint(trusted)
+    is_trusted = not {host, f"{host}:{port}"}.isdisjoint(name.lower() for name in trusted)
     if parts.scheme != "https" and not is_trusted:
         raise BadTarget(f"{_shown(url)}: must be HTTPS")
     addresses = (host,) if _is_address(host) else tuple(resolve(host, port))

@@ -173,7 +173,7 @@ def test_localhost_is_refused_by_its_addresses() -> None:
 
 
 def test_hosts_that_the_operator_named_may_be_anywhere_and_without_https() -> None:
-    for trusted in (["hooks.lab"], ["hooks.lab:8080"]):
+    for trusted in (["hooks.lab"], ["hooks.lab:8080"], ["Hooks.LAB"]):
         found = locate("http://HOOKS.lab:8080/x", trusted, answering("10.1.2.3"))
         assert (found.addresses, found.authority) == (("10.1.2.3",), "hooks.lab:8080")
     for other in ("http://hooks.lab:81/", "https://hooks.lab/", "https://a.hooks.lab:8080/"):
