@@ -29,6 +29,7 @@ def test_it_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             monkeypatch.setenv(name, llm.base_url)
         with Stack(tmp_path / "data") as stack:
             monkeypatch.setenv("GLOSSARIUM_API_URL", stack.api_url)
+            monkeypatch.setenv("GLOSSARIUM_DATA_DIR", str(tmp_path / "data"))
             nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     printed = {cell["id"]: _text(cell["outputs"]) for cell in notebook.cells if cell["cell_type"] == "code"}
     assert "ready=True" in printed["connect"]
