@@ -13,9 +13,10 @@ import httpx
 from pydantic import ValidationError
 
 from schema import errors
-from schema.errors import GlossariumError, Unavailable
+from schema.errors import GlossariumError, RateLimited, Unavailable
 from schema.records import Record
 from schema.wire import Problem
+from service.credentials import find_key
 
 R = TypeVar("R", bound=Record)
 Progress = Callable[[int, int], None]
@@ -27,10 +28,13 @@ PATIENCE_S = 10.0
 _FIRST_PAUSE_S = 0.25
 _REPEATED = frozenset({429, 503})
 _BY_STATUS: dict[int, type[GlossariumError]] = {
+    401: errors.Unauthorized,
+    403: errors.Forbidden,
     404: errors.NotFound,
     409: errors.Conflict,
     413: errors.TooLarge,
     422: errors.InvalidInput,
+    429: errors.RateLimited,
     503: errors.Unavailable,
     507: errors.StorageFull,
 }
@@ -44,19 +48,25 @@ class Transport:
         base_url: str,
         timeout: float = 30.0,
         *,
+        key: str | None = None,
         patience_s: float = PATIENCE_S,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Name the API by its URL, without `/v1`.
 
         timeout:     in seconds, for each read or write.
+        key:         an API key; without one, that of `GLOSSARIUM_API_KEY`, or of the embedded stack that listens there.
         patience_s:  for how long to repeat what can safely be: a GET, or a POST with an idempotency key, that had no
                      answer, or 429 or 503. 0: every request is sent once.
+
+        Raises: Unauthorized if the key can't be sent.
         """
         self.base_url = base_url.rstrip("/")
         self._timeout_s = timeout
         self._patience_s = patience_s
-        self._http = httpx.Client(base_url=self.base_url, timeout=timeout, transport=transport)
+        known = find_key(self.base_url, key)
+        headers = {} if known is None else {"Authorization": f"Bearer {known}"}
+        self._http = httpx.Client(base_url=self.base_url, headers=headers, timeout=timeout, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -173,6 +183,8 @@ def error_of(response: httpx.Response) -> GlossariumError:
     kind = getattr(errors, problem.error, GlossariumError)
     if not (isinstance(kind, type) and issubclass(kind, GlossariumError)):
         kind = GlossariumError
+    if issubclass(kind, RateLimited):
+        return kind(problem.detail, retry_after_s=float(response.headers.get("Retry-After", 1)))
     return kind(problem.detail)
 
 
