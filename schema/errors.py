@@ -13,7 +13,8 @@
     │   ├── BadSchedule         a cron line or a time zone that can't be used
     │   ├── BadBudget           not a budget, or one in dollars where a price is not known
     │   ├── BadArchive          no whole archive of a dictionary, or one that holds what none of ours does
-    │   └── BadLabels           a file of others' labels that can't be read as what it seems to be
+    │   ├── BadLabels           a file of others' labels that can't be read as what it seems to be
+    │   └── BadTarget           a URL that nothing may be sent to
     ├── Unauthorized            no API key, or one that is not known, expired or revoked (HTTP 401)
     ├── Forbidden               the key's scope does not suffice (HTTP 403)
     ├── NotFound                no such row, or not this tenant's (HTTP 404)
@@ -94,6 +95,10 @@ class BadArchive(InvalidInput):
 
 class BadLabels(InvalidInput):
     """The file of labels can't be read as what it seems to be."""
+
+
+class BadTarget(InvalidInput):
+    """Nothing may be sent to this URL: no HTTPS, no public address, or none that resolves."""
 
 
 class Unauthorized(GlossariumError):

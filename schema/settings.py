@@ -30,7 +30,8 @@ class Settings(BaseSettings):
     embeddings_api_key: SecretStr = Field(SecretStr("none"), validation_alias=_alias("EMBEDDINGS_API_KEY"))
     embeddings_model: str = Field("all-MiniLM-L6-v2", validation_alias=_alias("EMBEDDINGS_MODEL"))
 
-    secret: SecretStr = SecretStr("")  # authenticates quoted corpus text in prompts; the stack makes one
+    secret: SecretStr = SecretStr("")  # authenticates quoted corpus text in prompts, and webhooks; the stack makes one
+    webhook_hosts: tuple[str, ...] = ()  # "name" or "name:port": webhooks may go there without HTTPS, to any address
 
     data_dir: Path = Path("~/.glossarium").expanduser()
     cache_dir: Path = Path("~/.cache/glossarium").expanduser()  # installed models in other forms; may be deleted

@@ -34,6 +34,7 @@ from service import (
     runs,
     schedules,
     trials,
+    webhooks,
 )
 from service import keys as key_room
 from service.auth import Gate
@@ -50,6 +51,7 @@ _ROOMS = (
     runs,
     events,
     schedules,
+    webhooks,
     features,
     labels,
     trials,

@@ -23,6 +23,7 @@ from service import (
     cli_runs,
     cli_schedules,
     cli_trials,
+    cli_webhooks,
     progress,
     render,
 )
@@ -64,12 +65,12 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for _room in (cli_runs, cli_collections, cli_inspect, cli_trials, cli_exports, cli_backup):
     app.add_typer(_room.commands)
 app.add_typer(cli_schedules.commands, name="schedule")
+app.add_typer(cli_webhooks.commands, name="webhooks")
 app.add_typer(cli_keys.commands, name="keys")
 
 

@@ -1,8 +1,10 @@
 """The Python client: the API's endpoints as methods, its records as values, its problems as exceptions.
 
-A request is sent once. What is safe to repeat is the caller's to repeat: give POSTs an idempotency key for that.
+What is safe to repeat is repeated for some seconds, as while the API is started again: GETs, and POSTs that are given
+an idempotency key. Everything else is sent once.
 """
 
+import math
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from rich.console import Console
 
 from schema.collections import Collection, CollectionPage, CollectionRun, CollectionRunPage, CollectionSpec
 from schema.errors import Conflict, GlossariumError, Unavailable
@@ -29,6 +32,16 @@ from schema.schedules import (
     ScheduleSpec,
 )
 from schema.trials import ActivationsSpec, Continuations, SteeringSpec, TextActivations, Trial
+from schema.webhooks import (
+    Delivery,
+    DeliveryPage,
+    DeliveryState,
+    NewWebhook,
+    Webhook,
+    WebhookPage,
+    WebhookPatch,
+    WebhookSpec,
+)
 from schema.wire import (
     CorpusPage,
     DictionaryPage,
@@ -47,6 +60,8 @@ from schema.wire import (
     RunPage,
 )
 from service import downloads, event_stream
+from service.listings import Listing
+from service.progress import watch
 from service.transport import CHECK_S, Progress, Transport, as_text, error_of, exception_of
 
 
@@ -139,6 +154,15 @@ class Client(Transport):
         """Return a run with its stages and counts."""
         return self._get(f"/v1/runs/{run_id}", Run)
 
+    def wait(self, run_id: UUID, *, timeout_s: float = math.inf, console: Console | None = None) -> Run:
+        """Return a run when it is done, failed, cancelled or paused; until then its progress is shown.
+
+        console:  where to; on standard error unless given. `Console(quiet=True)` shows nothing.
+
+        Raises: Unavailable if it still goes on after `timeout_s`.
+        """
+        return watch(self, run_id, console or Console(stderr=True), timeout_s)
+
     def report(self, run_id: UUID) -> RunReport:
         """Return what a run found; raises NotFound until its last label is published."""
         return self._get(f"/v1/runs/{run_id}/report", RunReport)
@@ -185,11 +209,7 @@ class Client(Transport):
 
     def change_schedule(self, schedule_id: UUID, patch: SchedulePatch) -> Schedule:
         """Change what is given of a schedule; `paused` pauses or resumes it."""
-        content = patch.model_dump_json(exclude_unset=True)
-        headers = {"Content-Type": "application/json"}
-        return self._parse(
-            self._send("PATCH", f"/v1/schedules/{schedule_id}", headers=headers, content=content), Schedule
-        )
+        return self._patch(f"/v1/schedules/{schedule_id}", Schedule, patch)
 
     def delete_schedule(self, schedule_id: UUID) -> None:
         """Delete a schedule with its refreshes and diffs; runs and labels stay."""
@@ -250,12 +270,44 @@ class Client(Transport):
         kind = kinds.get(trial.state, trial.error or GlossariumError.__name__)
         raise exception_of(kind, trial.reason or f"trial {trial.id} was cancelled")
 
+    # Webhooks
+
+    def create_webhook(self, spec: WebhookSpec, idempotency_key: str | None = None) -> NewWebhook:
+        """Have a URL told when something happens; what comes back has the secret, which can't be read again."""
+        return self._post("/v1/webhooks", NewWebhook, spec, idempotency_key)
+
+    def webhooks(self) -> Iterator[Webhook]:
+        """Yield webhooks, newest first."""
+        for page in self._pages("/v1/webhooks", WebhookPage, {}):
+            yield from page.items
+
+    def webhook(self, webhook_id: UUID) -> Webhook:
+        """Return a webhook."""
+        return self._get(f"/v1/webhooks/{webhook_id}", Webhook)
+
+    def change_webhook(self, webhook_id: UUID, patch: WebhookPatch) -> Webhook:
+        """Pause a webhook, or take it up again with what it is owed."""
+        return self._patch(f"/v1/webhooks/{webhook_id}", Webhook, patch)
+
+    def delete_webhook(self, webhook_id: UUID) -> None:
+        """Delete a webhook with all that it is owed."""
+        self._send("DELETE", f"/v1/webhooks/{webhook_id}")
+
+    def deliveries(self, webhook_id: UUID, state: DeliveryState | None = None) -> Iterator[Delivery]:
+        """Yield what a webhook was told and is to be told, newest first."""
+        for page in self._pages(f"/v1/webhooks/{webhook_id}/deliveries", DeliveryPage, {"state": state}):
+            yield from page.items
+
+    def test_webhook(self, webhook_id: UUID, idempotency_key: str | None = None) -> Delivery:
+        """Have a notice that nothing happened sent, once; `deliveries` says whether it arrived."""
+        return self._post(f"/v1/webhooks/{webhook_id}/test", Delivery, idempotency_key=idempotency_key)
+
     # Features and labels
 
-    def features(self, dictionary_id: UUID, **filters: Any) -> Iterator[FeatureSummary]:
-        """Yield features, page after page. Filters are the fields of `schema.wire.FeatureQuery`."""
-        for page in self._pages(f"/v1/dictionaries/{dictionary_id}/features", FeaturePage, filters):
-            yield from page.items
+    def features(self, dictionary_id: UUID, **filters: Any) -> Listing[FeatureSummary]:
+        """Return features, read page after page. Filters are the fields of `schema.wire.FeatureQuery`."""
+        pages = self._pages(f"/v1/dictionaries/{dictionary_id}/features", FeaturePage, filters)
+        return Listing(FeatureSummary, (item for page in pages for item in page.items))
 
     def feature(self, dictionary_id: UUID, index: int) -> Feature:
         """Return a feature with everything that is known of it."""
@@ -272,10 +324,10 @@ class Client(Transport):
         asked = {"method": list(methods), **({"run_id": str(run_id)} if run_id else {})}
         return self._get(f"/v1/dictionaries/{dictionary_id}/features/{index}/prompts", FeaturePrompts, asked).items
 
-    def labels(self, dictionary_id: UUID, run_id: UUID | None = None) -> Iterator[Label]:
-        """Yield current labels with their scores, by feature; of one run's features if it is given."""
-        for page in self._pages(f"/v1/dictionaries/{dictionary_id}/labels", LabelPage, {"run_id": run_id}):
-            yield from page.items
+    def labels(self, dictionary_id: UUID, run_id: UUID | None = None) -> Listing[Label]:
+        """Return current labels with their scores, by feature; of one run's features if it is given."""
+        pages = self._pages(f"/v1/dictionaries/{dictionary_id}/labels", LabelPage, {"run_id": run_id})
+        return Listing(Label, (item for page in pages for item in page.items))
 
     # Exports
 

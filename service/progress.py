@@ -1,11 +1,12 @@
 """Shows how a run goes on: a bar a stage on a terminal, a line a change elsewhere. Knows only the client."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from rich.console import Console
@@ -23,8 +24,10 @@ from rich.progress import (
 
 from schema.errors import Unavailable
 from schema.records import Run, StageProgress
-from service.client import Client
 from service.transport import Progress as Report
+
+if TYPE_CHECKING:  # the client shows bars, too
+    from service.client import Client
 
 POLL_S = 1.0
 _PATIENCE_S = 60.0
@@ -62,12 +65,13 @@ def describe(stage: StageProgress, now: datetime) -> str:
     return f"{speed}, {int(left_s) // 60}:{int(left_s) % 60:02d} left{dead}"
 
 
-def watch(client: Client, run_id: UUID, console: Console) -> Run:
+def watch(client: "Client", run_id: UUID, console: Console, timeout_s: float = math.inf) -> Run:
     """Show a run until it ends or is paused, and return it as it is then.
 
-    Raises: Unavailable if the API is away for a minute; what `Client.run` raises.
+    Raises: Unavailable if the API is away for a minute, or the run goes on after `timeout_s`; what `Client.run` raises.
     """
-    return _watch_bars(client, run_id, console) if console.is_terminal else _watch_lines(client, run_id, console)
+    states = _states(client, run_id, timeout_s)
+    return _watch_bars(states, console) if console.is_terminal else _watch_lines(states, console)
 
 
 @contextmanager
@@ -93,12 +97,12 @@ def download(console: Console, name: str) -> Iterator[Report]:
         bars.update(task, completed=bars.tasks[task].total or 1, total=bars.tasks[task].total or 1)
 
 
-def _watch_bars(client: Client, run_id: UUID, console: Console) -> Run:
+def _watch_bars(states: Iterator[Run], console: Console) -> Run:
     columns = (SpinnerColumn(), TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TextColumn("{task.fields[pace]}"), console=console) as bars:
         tasks: dict[str, TaskID] = {}
         note: str | None = None
-        for run in _states(client, run_id):
+        for run in states:
             for stage in run.stages:
                 if stage.stage not in tasks:
                     tasks[stage.stage] = bars.add_task(stage.stage, total=stage.units, pace="")
@@ -110,9 +114,9 @@ def _watch_bars(client: Client, run_id: UUID, console: Console) -> Run:
     return run
 
 
-def _watch_lines(client: Client, run_id: UUID, console: Console) -> Run:
+def _watch_lines(states: Iterator[Run], console: Console) -> Run:
     said: dict[str, str] = {}
-    for run in _states(client, run_id):
+    for run in states:
         for stage in run.stages:
             # A line a quarter of a stage, not a line a second.
             quarter = f"{4 * stage.units_done // max(stage.units, 1)}/{stage.dead}"
@@ -126,9 +130,9 @@ def _watch_lines(client: Client, run_id: UUID, console: Console) -> Run:
     return run
 
 
-def _states(client: Client, run_id: UUID) -> Iterator[Run]:
+def _states(client: "Client", run_id: UUID, timeout_s: float) -> Iterator[Run]:
     """Yield the run about once a second, its end included; the API may be away for a while."""
-    answered = time.monotonic()
+    answered = began = time.monotonic()
     while True:
         try:
             run = client.run(run_id)
@@ -140,4 +144,6 @@ def _states(client: Client, run_id: UUID) -> Iterator[Run]:
             yield run
             if run.state in ENDED:
                 return
+            if answered - began > timeout_s:
+                raise Unavailable(f"run {run_id} is {run.state} after {timeout_s:g} s; it goes on")
         time.sleep(POLL_S)

@@ -1,6 +1,8 @@
-"""How the client talks to the API: requests, pages, uploads and streams, and problems as exceptions."""
+"""How the client talks to the API: requests, repeats, pages, uploads and streams, and problems as exceptions."""
 
 import hashlib
+import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,9 @@ Progress = Callable[[int, int], None]
 
 _CHUNK = 1 << 20
 CHECK_S = 600.0  # the service checks an upload before it answers: gigabytes take minutes
+PATIENCE_S = 10.0
+_FIRST_PAUSE_S = 0.25
+_REPEATED = frozenset({429, 503})
 _BY_STATUS: dict[int, type[GlossariumError]] = {
     401: errors.Unauthorized,
     403: errors.Forbidden,
@@ -44,16 +49,21 @@ class Transport:
         timeout: float = 30.0,
         *,
         key: str | None = None,
+        patience_s: float = PATIENCE_S,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Name the API by its URL, without `/v1`; `timeout` is in seconds and for each read or write.
+        """Name the API by its URL, without `/v1`.
 
-        key:  an API key; without one, that of `GLOSSARIUM_API_KEY`, or of the embedded stack that listens there.
+        timeout:     in seconds, for each read or write.
+        key:         an API key; without one, that of `GLOSSARIUM_API_KEY`, or of the embedded stack that listens there.
+        patience_s:  for how long to repeat what can safely be: a GET, or a POST with an idempotency key, that had no
+                     answer, or 429 or 503. 0: every request is sent once.
 
         Raises: Unauthorized if the key can't be sent.
         """
         self.base_url = base_url.rstrip("/")
         self._timeout_s = timeout
+        self._patience_s = patience_s
         known = find_key(self.base_url, key)
         headers = {} if known is None else {"Authorization": f"Bearer {known}"}
         self._http = httpx.Client(base_url=self.base_url, headers=headers, timeout=timeout, transport=transport)
@@ -79,6 +89,11 @@ class Transport:
             return self._parse(self._send("POST", path, headers=headers), record)
         headers["Content-Type"] = "application/json"
         return self._parse(self._send("POST", path, headers=headers, content=body.model_dump_json()), record)
+
+    def _patch(self, path: str, record: type[R], body: Record) -> R:
+        """Send what was set of a record, and return what comes back."""
+        headers, content = {"Content-Type": "application/json"}, body.model_dump_json(exclude_unset=True)
+        return self._parse(self._send("PATCH", path, headers=headers, content=content), record)
 
     def _pages(self, path: str, record: type[R], filters: dict[str, Any]) -> Iterator[R]:
         parameters = {name: as_text(value) for name, value in filters.items() if value is not None}
@@ -106,10 +121,23 @@ class Transport:
         )
 
     def _send(self, method: str, path: str, **options: Any) -> bytes:
-        response = self._request(method, path, **options)
-        if not response.is_success:
-            raise error_of(response)
-        return response.content
+        """Return the body of an answer. What is safe to repeat is repeated while patience lasts."""
+        may_repeat = method == "GET" or "Idempotency-Key" in (options.get("headers") or {})
+        until = time.monotonic() + (self._patience_s if may_repeat else 0.0)
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                response = self._request(method, path, **options)
+            except Unavailable:
+                wait_s = pause_s
+                if time.monotonic() + wait_s > until:
+                    raise
+            else:
+                wait_s = max(pause_s, _asked_to_wait_s(response))
+                if response.status_code not in _REPEATED or time.monotonic() + wait_s > until:
+                    return _content(response)
+            time.sleep(wait_s * random.uniform(1, 1.25))  # apart from others that were refused at the same time
+            pause_s *= 2
 
     @contextmanager
     def _streamed(self, path: str, **options: Any) -> Iterator[httpx.Response]:
@@ -171,6 +199,19 @@ def exception_of(name: str, message: str) -> GlossariumError:
     if not (isinstance(kind, type) and issubclass(kind, GlossariumError)):
         kind = GlossariumError
     return kind(message)
+
+
+def _content(response: httpx.Response) -> bytes:
+    """Return the body of a success. Raises what anything else stands for."""
+    if not response.is_success:
+        raise error_of(response)
+    return response.content
+
+
+def _asked_to_wait_s(response: httpx.Response) -> float:
+    """Return the seconds of a Retry-After, 0 where there is none."""
+    asked = response.headers.get("Retry-After", "")
+    return float(asked) if asked.isascii() and asked.isdecimal() else 0.0
 
 
 def as_text(value: Any) -> Any:

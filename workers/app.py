@@ -82,14 +82,18 @@ def _start_in_child(**_: Any) -> None:
 def _start_in_parent(sender: Any = None, **_: Any) -> None:
     """See when to stop, and begin to claim unrung work where threads do it (llm and control workers)."""
     start_guard(load_settings())
-    if "thread" in str(getattr(sender, "pool_cls", "")).lower():
+    if type(getattr(sender, "pool", None)).__module__ == "celery.concurrency.thread":  # the sender is the consumer
         _start_watch()
 
 
 def _start_watch() -> None:
-    from workers.tasks import start_watch
+    """Begin to claim unrung work of the queues of this process; those of the control queue also send to webhooks."""
+    from workers.courier import start_courier
+    from workers.tasks import connections, start_watch
 
     named = os.environ.get(_QUEUES_VARIABLE, "").split(",")
     for queue in QUEUE_NAMES:
         if queue in named:
             start_watch(queue)
+    if "control" in named:
+        start_courier(load_settings(), connections())

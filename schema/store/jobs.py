@@ -11,6 +11,7 @@ from uuid import UUID
 from schema.errors import LeaseLost
 from schema.graph import JobKey, NewJob
 from schema.stages import QUEUE_NAMES, QUEUES, Queue, Stage
+from schema.store import deliveries
 from schema.store.database import Connection
 from schema.store.queries import as_json, load_queries
 
@@ -161,10 +162,17 @@ def bury(connection: Connection, job: Held, reason: str) -> list[Queue]:
     if _queries.bury(connection, id=job.id, fence=job.fence, error=reason) is None:
         return []
     if job.stage in _ROOTS and not job.is_part:
-        _queries.fail_run(connection, run_id=job.run_id, note=f"{job.stage}: {reason}")
+        if _queries.fail_run(connection, run_id=job.run_id, note=f"{job.stage}: {reason}"):
+            deliveries.tell_of_run(connection, job.run_id, "run.finished")
         _queries.cancel_jobs(connection, run_id=job.run_id)
         return []
     return _release(connection, job.id, job.run_id)
+
+
+def finish_run(connection: Connection, run_id: UUID) -> None:
+    """Mark a run done if it goes on and has no work left."""
+    if _queries.finish_run(connection, run_id=run_id) is not None:
+        deliveries.tell_of_run(connection, run_id, "run.finished")
 
 
 def ready_queues(connection: Connection) -> list[Queue]:
@@ -216,5 +224,5 @@ def _now(connection: Connection) -> float:
 
 def _release(connection: Connection, id_: int, run_id: UUID) -> list[Queue]:
     released = list(_queries.release(connection, id=id_))
-    _queries.finish_run(connection, run_id=run_id)
+    finish_run(connection, run_id)
     return sorted({QUEUES[Stage(stage)] for stage, state in released if state == "ready"})

@@ -9,7 +9,7 @@ from schema.errors import NotFound
 from schema.records import Dictionary
 from schema.schedules import RETRIED, Change, FeatureDiff, LabelState, Reason, Refresh, ScheduleSpec
 from schema.selection import Selection
-from schema.store import dictionaries, runs
+from schema.store import deliveries, dictionaries, runs
 from schema.store.database import Connection
 from schema.store.features import BATCH
 from schema.store.labels import MACHINE
@@ -107,6 +107,7 @@ def close_finished(connection: Connection) -> list[UUID]:
         for lo in range(0, _queries.last_feature(connection, refresh_id=id_) + 1, BATCH):
             _queries.compare(connection, refresh_id=id_, machine=MACHINE, lo=lo, hi=lo + BATCH)
         _queries.close(connection, id=id_, state=state, note=note)
+        deliveries.tell_of_refresh(connection, id_)
     return [id_ for id_, _, _ in closed]
 
 

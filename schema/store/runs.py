@@ -10,7 +10,7 @@ from schema.errors import BadBudget, Conflict, NotFound
 from schema.graph import initial_jobs
 from schema.records import Budget, DeadJob, MethodCount, Run, RunSpec, StageProgress
 from schema.stages import QUEUES, Queue, Stage
-from schema.store import calls, jobs, spending
+from schema.store import calls, deliveries, jobs, spending
 from schema.store.database import Connection
 from schema.store.queries import as_json, load_queries
 
@@ -120,7 +120,9 @@ def set_state(
         # Jobs before the run, as workers take their locks: the other way round, the two wait for each other.
         jobs.cancel(connection, id_)
     changes = {"cancelled": _queries.cancel, "paused": _queries.pause, "running": _queries.resume}
-    for row in changes[state](connection, id=id_):
+    for row in list(changes[state](connection, id=id_)):
+        if state == "cancelled":
+            deliveries.tell_of_run(connection, id_, "run.finished")
         return _run(row)
     raise Conflict(f"run {id_} is {get(connection, tenant_id, id_).state}: {_FORBIDDEN[state]}")
 
@@ -165,8 +167,9 @@ _FORBIDDEN = {
 
 
 def halt(connection: Connection, id_: UUID, note: str) -> None:
-    """Pause a run that goes on, and say why."""
-    _queries.halt(connection, id=id_, note=note)
+    """Pause a run that goes on and whose budget can't be kept to any longer, and say why."""
+    if _queries.halt(connection, id=id_, note=note):
+        deliveries.tell_of_run(connection, id_, "budget.reached")
 
 
 def state_of(connection: Connection, id_: UUID) -> str | None:

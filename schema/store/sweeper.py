@@ -13,7 +13,6 @@ from schema.store.jobs import Held
 from schema.store.queries import load_queries
 
 _queries = load_queries("sweeper")
-_jobs = load_queries("jobs")
 
 MAX_LOSSES = 3
 MAX_STARTS = 15
@@ -63,7 +62,7 @@ def sweep(connection: Connection, *, most: int = 500) -> list[Queue]:
         for id_, run_id, stage, *rest in list(_queries.expired(connection, most=most)):
             _settle(connection, Lost(id_, run_id, Stage(stage), *rest))
         for (run_id,) in list(_queries.unfinished_runs(connection, most=most)):
-            _jobs.finish_run(connection, run_id=run_id)
+            jobs.finish_run(connection, run_id)
         trials.delete_old(connection, most=most)
     return sorted({*jobs.ready_queues(connection), *trials.ready_queues(connection)})
 

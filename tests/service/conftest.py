@@ -16,6 +16,7 @@ import psycopg
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from schema.errors import DatabaseUnavailable
 from schema.keys import KeySpec, Scope, make_credentials
@@ -128,6 +129,7 @@ def settings(tmp_path: Path, tiny_subject: str, database_url: str, redis_url: st
     return Settings(
         database_url=database_url,
         redis_url=redis_url,
+        secret=SecretStr("of the tests"),
         data_dir=tmp_path / "data",
         corpora_dir=tmp_path / "corpora",
         max_upload_bytes=MAX_UPLOAD,

@@ -13,6 +13,7 @@ from schema.records import Corpus, Dictionary, DictionarySpec, Run, RunSpec, Run
 from schema.reports import RunReport
 from schema.schedules import DiffPage, Refresh, Schedule, SchedulePatch, ScheduleSpec
 from schema.trials import ActivationsSpec, SteeringSpec, Trial
+from schema.webhooks import Delivery, NewWebhook, Notice, Webhook, WebhookPatch, WebhookSpec
 from service import (
     collection_examples,
     docs,
@@ -23,6 +24,7 @@ from service import (
     key_examples,
     schedule_examples,
     trial_examples,
+    webhook_examples,
 )
 from service.app import create_app
 from tests.service.conftest import Api
@@ -64,6 +66,14 @@ OPERATIONS = [
         (Trial, trial_examples.STEERING_TRIAL),
         (Trial, trial_examples.WAITING_TRIAL),
         (Trial, trial_examples.CANCELLED_TRIAL),
+        *((WebhookSpec, example["value"]) for example in webhook_examples.WEBHOOK_SPECS.values()),
+        *((WebhookPatch, example["value"]) for example in webhook_examples.WEBHOOK_PATCHES.values()),
+        (Webhook, webhook_examples.WEBHOOK),
+        (NewWebhook, webhook_examples.NEW_WEBHOOK),
+        (Notice, webhook_examples.RUN_NOTICE),
+        (Notice, webhook_examples.DIFF_NOTICE),
+        (Delivery, webhook_examples.DELIVERY),
+        (Delivery, webhook_examples.TEST_DELIVERY),
         *((KeySpec, example["value"]) for example in key_examples.KEY_SPECS.values()),
         (Key, key_examples.KEY),
         (NewKey, key_examples.NEW_KEY),
@@ -135,6 +145,13 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "get /v1/schedules/{schedule_id}/refreshes",
         "get /v1/schedules/{schedule_id}/refreshes/{refresh_id}",
         "get /v1/schedules/{schedule_id}/refreshes/{refresh_id}/diff",
+        "post /v1/webhooks",
+        "get /v1/webhooks",
+        "get /v1/webhooks/{webhook_id}",
+        "patch /v1/webhooks/{webhook_id}",
+        "delete /v1/webhooks/{webhook_id}",
+        "get /v1/webhooks/{webhook_id}/deliveries",
+        "post /v1/webhooks/{webhook_id}/test",
         "post /v1/keys",
         "get /v1/keys",
         "delete /v1/keys/{key_id}",
@@ -175,7 +192,7 @@ def test_the_page_shows_every_operation_and_example_and_loads_nothing() -> None:
         "min_input_lift",
     ):
         assert shown in page
-    for foreign in ("http://", "https://", "<script", "src=", "<link"):
+    for foreign in ("http://", '="https:', "url(", "<script", "src=", "<link"):  # as text, a URL loads nothing
         assert foreign not in page
 
 

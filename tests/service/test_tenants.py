@@ -13,6 +13,7 @@ from schema.keys import KeySpec
 from schema.records import Dictionary, DictionarySpec, Encoder, RunSpec, RunTerms
 from schema.schedules import ScheduleSpec
 from schema.store import database
+from schema.webhooks import WebhookSpec
 from service.app import create_app
 from service.client import Client
 from tests.service.conftest import D_MLP, Api, SpecMaker, make_key
@@ -72,6 +73,7 @@ def things_of(client: Client, http: httpx.Client, url: str, spec: DictionarySpec
         "corpus_id": UUID(corpus),
         "trial_id": UUID(trial["id"]),
         "key_id": client.create_key(KeySpec(name=f"of {spec.name}")).id,
+        "webhook_id": client.create_webhook(WebhookSpec(url="https://93.184.216.34/")).id,
     }
     return Things(http, ids, client.submit_collection_run(collection.id, RunTerms.model_validate(terms)).id)
 
