@@ -84,12 +84,24 @@ def _start_in_parent(sender: Any = None, **_: Any) -> None:
     start_guard(load_settings())
     if "thread" in str(getattr(sender, "pool_cls", "")).lower():
         _start_watch()
+        if "control" in _named_queues():
+            _start_indexer()
 
 
 def _start_watch() -> None:
     from workers.tasks import start_watch
 
-    named = os.environ.get(_QUEUES_VARIABLE, "").split(",")
     for queue in QUEUE_NAMES:
-        if queue in named:
+        if queue in _named_queues():
             start_watch(queue)
+
+
+def _start_indexer() -> None:
+    from workers.indexing import start_indexer
+    from workers.tasks import connections
+
+    start_indexer(connections(), load_settings())
+
+
+def _named_queues() -> list[str]:
+    return os.environ.get(_QUEUES_VARIABLE, "").split(",")
