@@ -27,8 +27,10 @@ from service import (
     prompts,
     runs,
     schedules,
+    search,
 )
 from service.deps import Database, Services
+from service.meaning import Embedder
 from service.queue import open_doorbell
 
 _ROOMS = (
@@ -40,6 +42,7 @@ _ROOMS = (
     schedules,
     features,
     labels,
+    search,
     exports,
     imports,
     prompts,
@@ -68,10 +71,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(_prepare, settings)
         pool = open_pool(settings.database_url, statement_timeout_ms=settings.statement_timeout_ms)
+        embedder = Embedder(settings)
         try:
-            app.state.services = Services(settings, Database(pool), open_blobs(settings), open_doorbell(settings))
+            app.state.services = Services(
+                settings, Database(pool), open_blobs(settings), open_doorbell(settings), embedder
+            )
             yield
         finally:
+            embedder.close()
             await run_in_threadpool(pool.close)
 
     # The framework's own pages load scripts from elsewhere; ours needs nothing but this service.

@@ -19,6 +19,7 @@ from schema.records import Dictionary
 from schema.settings import Settings
 from schema.store import idempotency
 from schema.store.database import Connection, lend
+from service.meaning import Embedder
 from service.queue import Doorbell
 
 T = TypeVar("T")
@@ -93,6 +94,7 @@ class Services(NamedTuple):
     database: Database
     blobs: Blobs
     doorbell: Doorbell
+    embedder: Embedder
 
 
 def services(request: Request) -> Services:

@@ -43,8 +43,8 @@ FROM search_queue
 JOIN dictionary ON dictionary.id = search_queue.dictionary_id
 CROSS JOIN LATERAL unnest(search_queue.features) AS queued (index)
 JOIN feature ON feature.dictionary_id = search_queue.dictionary_id AND feature.index = queued.index
-CROSS JOIN LATERAL unnest(tsvector_to_array(feature.words)) AS word
-WHERE search_queue.number = ANY(:numbers)
+CROSS JOIN LATERAL unnest(tsvector_to_array(to_tsvector('simple', feature.label))) AS word
+WHERE search_queue.number = ANY(:numbers) AND feature.label IS NOT NULL
 ORDER BY 1, 2
 ON CONFLICT (tenant_id, word) DO NOTHING;
 
@@ -57,7 +57,7 @@ SELECT id, dimensions FROM embedding_model WHERE name = :name AND dimensions = :
 -- name: add_model$
 INSERT INTO embedding_model (name, dimensions) VALUES (:name, :dimensions) RETURNING id;
 
--- name: make_index
+-- name: make_index!
 -- {index}, {model} and {dimensions} are numbers of ours: an index can't have parameters.
 CREATE INDEX {index} ON embedding USING hnsw (CAST(vector AS halfvec({dimensions})) halfvec_ip_ops)
 WHERE model_id = {model};

@@ -26,6 +26,7 @@ MOST_WALKED = 20_000
 """Texts that are walked along the index until enough have passed the conditions; then all that pass are compared."""
 
 _queries = load_queries("search")
+_NEGATIONS = re.compile(r"-(?:[\s\"]*-)+")
 _OPERATORS = re.compile(r'"|(^|\s)-')
 _COLUMNS = tuple(FeatureSummary.model_fields)
 _CONDITIONS: dict[str, LiteralString] = {
@@ -79,7 +80,12 @@ def open_scope(connection: Connection, tenant_id: int, filters: LabelFilter) -> 
 
 def by_words(connection: Connection, scope: Scope, q: str, most: int) -> list[Key]:
     """Return the features whose labels have the words of a question, the best match first."""
-    return _by_words(connection, scope, _AS_TYPED, q, most)
+    return _by_words(connection, scope, _AS_TYPED, plain(q), most)
+
+
+def plain(q: str) -> str:
+    """Return a question without repeated signs of negation, which Postgres refuses to nest."""
+    return _NEGATIONS.sub(" -", q)
 
 
 def by_similar_words(connection: Connection, scope: Scope, q: str, most: int) -> list[Key]:
@@ -89,14 +95,11 @@ def by_similar_words(connection: Connection, scope: Scope, q: str, most: int) ->
     """
     if _OPERATORS.search(q):
         return []
-    words: list[str] = (_queries.lexemes(connection, q=q) or [])[:MOST_WORDS]
-    alike: dict[str, list[str]] = {word: [word] for word in words}
-    rows = _queries.similar_words(connection, tenant_id=scope.tenant_id, words=words, most=SIMILAR_WORDS)
-    for word, similar in rows:
-        alike[word].append(similar)
-    if all(len(some) == 1 for some in alike.values()):
+    names = {"q": q, "tenant_id": scope.tenant_id, "most": SIMILAR_WORDS, "most_words": MOST_WORDS}
+    alike: list[list[str]] = [lexemes for _, lexemes in _queries.lexemes(connection, **names)]
+    if all(len(lexemes) == 1 for lexemes in alike):
         return []
-    tree = " & ".join(f"({' | '.join(map(_quoted, some))})" for some in alike.values())
+    tree = " & ".join(f"({' | '.join(map(_quoted, lexemes))})" for lexemes in alike)
     return _by_words(connection, scope, _AS_TREE, tree, most)
 
 

@@ -2,18 +2,23 @@
 SELECT id, CAST(spec ->> 'n_features' AS integer) FROM dictionary
 WHERE tenant_id = :tenant_id AND (CAST(:dictionary_id AS uuid) IS NULL OR id = :dictionary_id);
 
--- name: lexemes$
-SELECT tsvector_to_array(to_tsvector('english', :q));
-
--- name: similar_words
-SELECT asked.word, nearest.word
-FROM unnest(CAST(:words AS text[])) AS asked (word)
-CROSS JOIN LATERAL (
-    SELECT word FROM label_word
-    WHERE tenant_id = :tenant_id AND word %% asked.word AND word <> asked.word
-    ORDER BY similarity(word, asked.word) DESC, word
-    LIMIT :most
-) AS nearest;
+-- name: lexemes
+-- Of each word of a question that is not a stop word: the lexemes of itself and of words that are spelt nearly so.
+SELECT asked.word, ARRAY(
+    SELECT DISTINCT lexeme
+    FROM (
+        SELECT asked.word
+        UNION ALL
+        (SELECT word FROM label_word
+         WHERE tenant_id = :tenant_id AND word %% asked.word
+         ORDER BY similarity(word, asked.word) DESC, word
+         LIMIT :most)
+    ) AS alike
+    CROSS JOIN LATERAL unnest(tsvector_to_array(to_tsvector('english', alike.word))) AS lexeme
+)
+FROM unnest(tsvector_to_array(to_tsvector('simple', :q))) AS asked (word)
+WHERE to_tsvector('english', asked.word) <> ''
+LIMIT :most_words;
 
 -- name: by_words
 -- {question} and {conditions} are put in by search.py from fixed lists. Words that a great many labels have can't all be
