@@ -47,7 +47,7 @@ class Key(NamedTuple):
     """A feature of a dictionary."""
 
     dictionary_id: UUID
-    index: int
+    feature: int
 
 
 class Near(NamedTuple):
@@ -174,7 +174,7 @@ def _near(row: tuple[Any, ...]) -> Near:
 
 def _wanted(keys: Iterable[Key]) -> dict[str, Sequence[Any]]:
     listed = list(keys)
-    return {"dictionaries": [key.dictionary_id for key in listed], "indices": [key.index for key in listed]}
+    return {"dictionaries": [key.dictionary_id for key in listed], "indices": [key.feature for key in listed]}
 
 
 def _quoted(lexeme: str) -> str:

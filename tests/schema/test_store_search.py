@@ -55,7 +55,7 @@ def dictionary(connection: Connection) -> uuid.UUID:
 
 def found(connection: Connection, q: str, **filters: object) -> list[int]:
     scope = search.open_scope(connection, 1, LabelFilter.model_validate(filters))
-    return [key.index for key in search.by_words(connection, scope, q, 10)]
+    return [key.feature for key in search.by_words(connection, scope, q, 10)]
 
 
 def test_words_are_found_in_any_form_and_order(connection: Connection, dictionary: uuid.UUID) -> None:
@@ -73,7 +73,7 @@ def test_a_word_that_is_spelt_nearly_so_is_found(connection: Connection, diction
     scope = search.open_scope(connection, 1, LabelFilter())
 
     def similar(q: str) -> list[int]:
-        return sorted(key.index for key in search.by_similar_words(connection, scope, q, 10))
+        return sorted(key.feature for key in search.by_similar_words(connection, scope, q, 10))
 
     assert found(connection, "rivr") == []
     assert similar("rivr") == [0, 1]
@@ -92,8 +92,8 @@ def test_words_of_another_tenant_are_not_guessed_at(connection: Connection, dict
     words = connection.execute("SELECT word FROM label_word WHERE tenant_id = 2 ORDER BY word").fetchall()
     assert words == [("a",), ("rivet",)]
     scope = search.open_scope(connection, 2, LabelFilter())
-    assert [key.index for key in search.by_words(connection, scope, "river", 10)] == []
-    assert [key.index for key in search.by_similar_words(connection, scope, "river", 10)] == [3]
+    assert [key.feature for key in search.by_words(connection, scope, "river", 10)] == []
+    assert [key.feature for key in search.by_similar_words(connection, scope, "river", 10)] == [3]
     with pytest.raises(NotFound, match="no dictionary"):
         search.open_scope(connection, 2, LabelFilter(dictionary_id=dictionary))
 
@@ -190,8 +190,8 @@ def test_nine_of_ten_nearest_labels_are_found_under_any_filter(
             near = search.by_meaning(connection, scope, model, vector, 100)[:10]
             expected = nearest(vectors, question, among)
             assert len(near) == len(expected)
-            assert near[0].similarity == pytest.approx(float(vectors[near[0].key.index] @ question), abs=0.01)
-            hits += len({one.key.index for one in near} & set(expected))
+            assert near[0].similarity == pytest.approx(float(vectors[near[0].key.feature] @ question), abs=0.01)
+            hits += len({one.key.feature for one in near} & set(expected))
         assert hits >= 0.9 * len(questions) * min(10, len(among))
 
 
