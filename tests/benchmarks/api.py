@@ -174,7 +174,7 @@ class Asker:
         return {"q": " ".join(asked), "mode": mode, **filters}
 
     def _bulk(self, draw: random.Random, n: int) -> Request:
-        pairs = [{"dictionary_id": str(self._dictionary), "index": draw.randrange(self._n)} for _ in range(n)]
+        pairs = [[str(self._dictionary), draw.randrange(self._n)] for _ in range(n)]
         return Request("10,000 labels", "/v1/labels/bulk", {}, {"features": pairs})
 
     def _send(self, request: Request) -> int:
