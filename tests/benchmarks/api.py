@@ -38,6 +38,7 @@ from service.processes import Command
 from tests.benchmarks.claiming import running_postgres
 from tests.benchmarks.loading import N_TOKENS, Vectors, Words, find_words, load
 from tests.chaos.servers import Server
+from tests.service.conftest import bearer, make_key
 
 RESULT = Path("build/bench-api.json")
 MOST_MB = 200.0
@@ -101,7 +102,7 @@ def main() -> None:
             sizes = _sizes(connection, options.features)
         load_s = time.monotonic() - started
         with running(_api, postgres.url, EMBEDDINGS_BASE_URL=f"{embeddings_url}/v1") as (url, process):
-            asker = Asker(url, dictionary, options.features, words)
+            asker = Asker(url, make_key(postgres.url), dictionary, options.features, words)
             _ask_all(asker, options.rate, min(10.0, options.seconds))  # what is asked first has to come from the disk
             answers = _ask_all(asker, options.rate, options.seconds)
             rss_mb = process.memory_info().rss / 2**20
@@ -124,9 +125,10 @@ def main() -> None:
 class Asker:
     """Makes requests of every kind, no two alike."""
 
-    def __init__(self, url: str, dictionary: uuid.UUID, n_features: int, words: Words) -> None:
+    def __init__(self, url: str, key: str, dictionary: uuid.UUID, n_features: int, words: Words) -> None:
         self._dictionary, self._n, self._words = dictionary, n_features, words
-        self._http = httpx.Client(base_url=url, timeout=30, limits=httpx.Limits(max_connections=N_CLIENTS))
+        limits = httpx.Limits(max_connections=N_CLIENTS)
+        self._http = httpx.Client(base_url=url, headers=bearer(key), timeout=30, limits=limits)
         self._deep = self._deep_cursor()
         can_bulk = self._send(self._bulk(random.Random(0), 1)) != 404
         self.kinds = {name: kind for name, kind in KINDS.items() if can_bulk or name != "10,000 labels"}
@@ -247,7 +249,7 @@ def _sizes(connection: Connection, n: int) -> dict[str, float]:
     tables = ("feature", "embedding", "feature_token", "label", "score", "evidence")
     rows = connection.execute(
         "SELECT name, pg_total_relation_size(CAST(name AS regclass)), pg_indexes_size(CAST(name AS regclass)) "
-        "FROM unnest(%s) AS name",
+        "FROM unnest(CAST(%s AS text[])) AS name",
         (list(tables),),
     ).fetchall()
     return {key: size / n for name, whole, own in rows for key, size in ((name, whole), (f"{name}, indexes", own))}
