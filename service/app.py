@@ -33,6 +33,7 @@ from service import (
     prompts,
     runs,
     schedules,
+    search,
     trials,
     webhooks,
 )
@@ -40,6 +41,7 @@ from service import keys as key_room
 from service.auth import Gate
 from service.deps import Database, Services, authenticated
 from service.following import Following
+from service.meaning import Embedder
 from service.queue import open_doorbell
 from service.rates import open_rates
 
@@ -55,6 +57,7 @@ _ROOMS = (
     features,
     labels,
     trials,
+    search,
     exports,
     imports,
     prompts,
@@ -91,14 +94,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(_prepare, settings)
         pool = open_pool(settings.database_url, statement_timeout_ms=settings.statement_timeout_ms)
+        embedder = Embedder(settings)
         try:
             lent = Database(pool)
             gate = Gate(lambda id_: lent.run(partial(keys.find, id_=id_)), open_rates(settings))
-            app.state.services = Services(settings, lent, open_blobs(settings), open_doorbell(settings), gate)
+            app.state.services = Services(settings, lent, open_blobs(settings), open_doorbell(settings), gate, embedder)
             app.state.following = Following(settings.database_url, partial(_read_run, lent))
             yield
             await app.state.following.close()
         finally:
+            embedder.close()
             await run_in_threadpool(pool.close)
 
     # The framework's own pages load scripts from elsewhere; ours needs nothing but this service.

@@ -22,6 +22,7 @@ from service import (
     cli_keys,
     cli_runs,
     cli_schedules,
+    cli_search,
     cli_trials,
     cli_webhooks,
     progress,
@@ -67,7 +68,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for _room in (cli_runs, cli_collections, cli_inspect, cli_trials, cli_exports, cli_backup):
+for _room in (cli_runs, cli_collections, cli_inspect, cli_trials, cli_search, cli_exports, cli_backup):
     app.add_typer(_room.commands)
 app.add_typer(cli_schedules.commands, name="schedule")
 app.add_typer(cli_webhooks.commands, name="webhooks")

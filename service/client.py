@@ -31,6 +31,7 @@ from schema.schedules import (
     SchedulePatch,
     ScheduleSpec,
 )
+from schema.search import SearchPage, TokenHit, TokenPage, TokenSide
 from schema.trials import ActivationsSpec, Continuations, SteeringSpec, TextActivations, Trial
 from schema.webhooks import (
     Delivery,
@@ -328,6 +329,22 @@ class Client(Transport):
         """Return current labels with their scores, by feature; of one run's features if it is given."""
         pages = self._pages(f"/v1/dictionaries/{dictionary_id}/labels", LabelPage, {"run_id": run_id})
         return Listing(Label, (item for page in pages for item in page.items))
+
+    # Search
+
+    def search(self, q: str, **filters: Any) -> SearchPage:
+        """Return the labels that answer a question best. Filters are the other fields of `schema.search.SearchQuery`;
+        `cursor` is `next_cursor` of the page before."""
+        asked = {name: as_text(value) for name, value in filters.items() if value is not None}
+        return self._get("/v1/search", SearchPage, {"q": q, **asked})
+
+    def search_tokens(
+        self, token: str, side: TokenSide = "promoted", *, dictionary_id: UUID | None = None, limit: int | None = None
+    ) -> Iterator[TokenHit]:
+        """Yield features that promote, suppress or fire on a token, those with it highest in a list first."""
+        filters = {"token": token, "side": side, "dictionary_id": dictionary_id, "limit": limit}
+        for page in self._pages("/v1/search/tokens", TokenPage, filters):
+            yield from page.items
 
     # Exports
 

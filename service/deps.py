@@ -21,6 +21,7 @@ from schema.settings import Settings
 from schema.store import idempotency
 from schema.store.database import Connection, lend
 from service.auth import Caller, Gate
+from service.meaning import Embedder
 from service.queue import Doorbell
 
 T = TypeVar("T")
@@ -101,6 +102,7 @@ class Services(NamedTuple):
     blobs: Blobs
     doorbell: Doorbell
     gate: Gate
+    embedder: Embedder
 
 
 async def services(request: Request) -> Services:

@@ -83,17 +83,23 @@ def _start_in_parent(sender: Any = None, **_: Any) -> None:
     """See when to stop, and begin to claim unrung work where threads do it (llm and control workers)."""
     start_guard(load_settings())
     if type(getattr(sender, "pool", None)).__module__ == "celery.concurrency.thread":  # the sender is the consumer
-        _start_watch()
+        _start_threads()
 
 
-def _start_watch() -> None:
-    """Begin to claim unrung work of the queues of this process; those of the control queue also send to webhooks."""
+def _start_threads() -> None:
+    """Begin to claim unrung work of this process's queues; with control among them, also to index and to send."""
     from workers.courier import start_courier
+    from workers.indexing import start_indexer
     from workers.tasks import connections, start_watch
 
-    named = os.environ.get(_QUEUES_VARIABLE, "").split(",")
+    queues = _named_queues()
     for queue in QUEUE_NAMES:
-        if queue in named:
+        if queue in queues:
             start_watch(queue)
-    if "control" in named:
+    if "control" in queues:
         start_courier(load_settings(), connections())
+        start_indexer(connections(), load_settings())
+
+
+def _named_queues() -> list[str]:
+    return os.environ.get(_QUEUES_VARIABLE, "").split(",")

@@ -18,6 +18,7 @@ _REMOVALS = (
     _queries.delete_labels,
     _queries.delete_descriptions,
     _queries.delete_evidence,
+    _queries.delete_tokens,
     _queries.delete_features,
 )
 

@@ -79,6 +79,9 @@ DELETE FROM description WHERE dictionary_id = :id AND feature >= :lo AND feature
 -- name: delete_evidence!
 DELETE FROM evidence WHERE dictionary_id = :id AND feature >= :lo AND feature < :hi;
 
+-- name: delete_tokens!
+DELETE FROM feature_token WHERE dictionary_id = :id AND feature >= :lo AND feature < :hi;
+
 -- name: delete_features!
 DELETE FROM feature WHERE dictionary_id = :id AND index >= :lo AND index < :hi;
 

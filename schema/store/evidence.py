@@ -12,7 +12,7 @@ from schema.evidence import EVIDENCE_RECORDS, AnyEvidence, EvidenceKind
 from schema.labels import Provenance
 from schema.packing import pack, unpack
 from schema.records import Record
-from schema.store import contexts
+from schema.store import contexts, indexing
 from schema.store.contexts import Reading
 from schema.store.database import Connection
 from schema.store.queries import as_json, load_queries
@@ -22,6 +22,7 @@ _queries = load_queries("evidence")
 E = TypeVar("E", bound=Record)
 
 _STORED_AS: dict[EvidenceKind, type[References]] = {"exemplars": References}
+_WITH_TOKENS: tuple[EvidenceKind, ...] = ("exemplars", "vocabulary", "token_change")
 
 
 class Stored(NamedTuple):
@@ -40,8 +41,7 @@ def put(
 ) -> None:
     """Write (or write again) the evidence of some features that was made together, under one recipe; not exemplars."""
     if rows:
-        made = _made(connection, provenance, rows)
-        _queries.put(connection, dictionary_id=dictionary_id, kind=kind, reading_id=None, **made)
+        _put(connection, dictionary_id, kind, provenance, rows, None)
 
 
 def put_exemplars(
@@ -54,8 +54,7 @@ def put_exemplars(
     """Write (or write again) the exemplars of some features, and those contexts that they are the first to refer to."""
     if rows:
         reading_id = contexts.put(connection, reading, {n for references in rows.values() for n in references.contexts})
-        made = _made(connection, provenance, rows)
-        _queries.put(connection, dictionary_id=dictionary_id, kind="exemplars", reading_id=reading_id, **made)
+        _put(connection, dictionary_id, "exemplars", provenance, rows, reading_id)
 
 
 def load(
@@ -93,11 +92,18 @@ def latest_of(
     connection: Connection, dictionary_id: UUID, lo: int, hi: int, kinds: Sequence[EvidenceKind]
 ) -> dict[int, dict[EvidenceKind, AnyEvidence]]:
     """Return the newest evidence of some kinds that the features lo..hi-1 have, by feature."""
-    rows = list(_queries.latest_of(connection, dictionary_id=dictionary_id, lo=lo, hi=hi, kinds=list(kinds)))
-    found: dict[int, dict[EvidenceKind, AnyEvidence]] = {}
-    for (feature, kind, *_), record in zip(rows, _opened(connection, [_Packed(*row[1:]) for row in rows]), strict=True):
-        found.setdefault(feature, {})[kind] = record
-    return found
+    rows = _queries.latest_of(connection, dictionary_id=dictionary_id, lo=lo, hi=hi, kinds=list(kinds))
+    return _by_feature(connection, list(rows))
+
+
+def latest_with_tokens(
+    connection: Connection, dictionary_id: UUID, features: Sequence[int]
+) -> dict[int, dict[EvidenceKind, AnyEvidence]]:
+    """Return the newest evidence of some features that names tokens, by feature."""
+    rows = _queries.latest_among(
+        connection, dictionary_id=dictionary_id, features=list(features), kinds=list(_WITH_TOKENS)
+    )
+    return _by_feature(connection, list(rows))
 
 
 def kind_of(record: type[Record]) -> EvidenceKind:
@@ -111,6 +117,27 @@ class _Packed(NamedTuple):
     kind: EvidenceKind
     payload: bytes
     reading_id: int | None
+
+
+def _put(
+    connection: Connection,
+    dictionary_id: UUID,
+    kind: EvidenceKind,
+    provenance: Provenance,
+    rows: Mapping[int, Record],
+    reading_id: int | None,
+) -> None:
+    made = _made(connection, provenance, rows)
+    _queries.put(connection, dictionary_id=dictionary_id, kind=kind, reading_id=reading_id, **made)
+    if kind in _WITH_TOKENS:
+        indexing.add(connection, dictionary_id, "tokens", made["features"])
+
+
+def _by_feature(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> dict[int, dict[EvidenceKind, AnyEvidence]]:
+    found: dict[int, dict[EvidenceKind, AnyEvidence]] = {}
+    for (feature, kind, *_), record in zip(rows, _opened(connection, [_Packed(*row[1:]) for row in rows]), strict=True):
+        found.setdefault(feature, {})[kind] = record
+    return found
 
 
 def _made(connection: Connection, provenance: Provenance, rows: Mapping[int, Record]) -> dict[str, Any]:

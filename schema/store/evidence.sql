@@ -27,3 +27,8 @@ ORDER BY evidence.kind, evidence.created_at DESC;
 SELECT DISTINCT ON (feature, kind) feature, kind, payload, reading_id FROM evidence
 WHERE dictionary_id = :dictionary_id AND feature >= :lo AND feature < :hi AND kind = ANY(CAST(:kinds AS text[]))
 ORDER BY feature, kind, created_at DESC;
+
+-- name: latest_among
+SELECT DISTINCT ON (feature, kind) feature, kind, payload, reading_id FROM evidence
+WHERE dictionary_id = :dictionary_id AND feature = ANY(:features) AND kind = ANY(CAST(:kinds AS text[]))
+ORDER BY feature, kind, created_at DESC;

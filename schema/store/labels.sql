@@ -12,6 +12,10 @@ SET run_id = excluded.run_id, body = excluded.body, created_at = excluded.create
 RETURNING id;
 
 -- name: summarise!
+WITH queued AS (
+    INSERT INTO search_queue (dictionary_id, what, features)
+    SELECT :dictionary_id, 'labels', ARRAY[CAST(:feature AS integer)] WHERE CAST(:label AS text) IS NOT NULL
+)
 UPDATE feature
 SET label_id = :label_id, status = :status, label = :label, method = :method,
     input_success = :input_success, input_value = :input_value, input_lift = :input_lift,

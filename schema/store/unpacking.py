@@ -14,7 +14,7 @@ from schema.archives import ArchivedContext, ArchivedFeature, ArchivedLabel, Arc
 from schema.errors import BadArchive, GlossariumError
 from schema.packing import check_packed
 from schema.records import Budget
-from schema.store import dictionaries, labels, spending
+from schema.store import dictionaries, indexing, labels, spending
 from schema.store.database import Connection
 from schema.store.queries import as_json, load_queries
 
@@ -141,6 +141,7 @@ def _put_evidence(target: Target, documents: Sequence[Mapping[str, Any]], some: 
         provenance=[ids[piece.provenance] for _, piece in pieces],
         readings=[None if piece.reading is None else _reading(target, piece.reading) for _, piece in pieces],
     )
+    indexing.add(target.connection, target.dictionary_id, "tokens", sorted({feature for feature, _ in pieces}))
 
 
 Described = dict[tuple[int, int], int]

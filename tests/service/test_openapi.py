@@ -12,6 +12,7 @@ from schema.labels import Feature, FeatureSummary, Label
 from schema.records import Corpus, Dictionary, DictionarySpec, Run, RunSpec, RunTerms
 from schema.reports import RunReport
 from schema.schedules import DiffPage, Refresh, Schedule, SchedulePatch, ScheduleSpec
+from schema.search import SearchPage, TokenPage
 from schema.trials import ActivationsSpec, SteeringSpec, Trial
 from schema.webhooks import Delivery, NewWebhook, Notice, Webhook, WebhookPatch, WebhookSpec
 from service import (
@@ -23,6 +24,7 @@ from service import (
     feature_examples,
     key_examples,
     schedule_examples,
+    search_examples,
     trial_examples,
     webhook_examples,
 )
@@ -81,6 +83,8 @@ OPERATIONS = [
         (Label, examples.LABEL),
         (FeatureSummary, feature_examples.FEATURE_SUMMARY),
         (Feature, feature_examples.FEATURE),
+        (SearchPage, search_examples.SEARCH_PAGE),
+        (TokenPage, search_examples.TOKEN_PAGE),
         (wire.LabelsImported, export_examples.LABELS_IMPORTED),
         (wire.PromptFile, examples.PROMPT_FILE),
         (wire.RunEstimate, examples.ESTIMATE),
@@ -110,6 +114,8 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "get /v1/dictionaries/{dictionary_id}/export",
         "put /v1/dictionaries/{dictionary_id}/descriptions",
         "post /v1/dictionaries/import",
+        "get /v1/search",
+        "get /v1/search/tokens",
         "get /v1/prompts",
         "post /v1/runs/estimate",
         "get /v1/dictionaries/{dictionary_id}/features/{index}/prompts",

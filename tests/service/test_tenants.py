@@ -169,6 +169,8 @@ def test_ids_of_another_tenant_in_bodies_and_queries_are_404(two: Two) -> None:
         http.get(f"{there}/labels", params={"run_id": foreign["run_id"]}),
         http.get(f"{there}/features", params={"run_id": foreign["run_id"]}),
         http.get(f"{there}/features/0/prompts", params={"run_id": foreign["run_id"]}),
+        http.get("/v1/search", params={"q": "x", "mode": "words", "dictionary_id": foreign["dictionary_id"]}),
+        http.get("/v1/search/tokens", params={"token": "x", "dictionary_id": foreign["dictionary_id"]}),
     ):
         two.api.problem(answer, 404, "NotFound")
     for path, query in (("/v1/runs", "dictionary_id"), ("/v1/audit", "key_id")):

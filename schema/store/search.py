@@ -1,0 +1,182 @@
+"""Searching labels: by word, by words that are spelt nearly so, and by meaning. Knows not how ways are joined."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, LiteralString, NamedTuple, cast
+from uuid import UUID
+
+from psycopg.sql import SQL, Composable, Literal
+
+from schema.errors import NotFound
+from schema.labels import FeatureSummary
+from schema.search import LabelFilter
+from schema.store.database import Connection
+from schema.store.indexing import Model
+from schema.store.queries import load_queries
+
+MOST_RANKED = 2000
+"""Features with the words of a question that are ranked."""
+MOST_WORDS = 16
+"""Words of a question for which words like them are looked for."""
+SIMILAR_WORDS = 5
+COMPARE_ALL = 10_000
+"""Features up to which all are compared: faster than walking an index past everybody else's."""
+EF_SEARCH = 100
+MOST_WALKED = 20_000
+"""Texts that are walked along the index until enough have passed the conditions; then all that pass are compared."""
+
+_queries = load_queries("search")
+_NEGATIONS = re.compile(r"-(?:[\s\"]*-)+")
+_OPERATORS = re.compile(r'"|(^|\s)-')
+_COLUMNS = tuple(FeatureSummary.model_fields)
+_CONDITIONS: dict[str, LiteralString] = {
+    "status": "feature.status = ANY(%(status)s)",
+    "method": "feature.method = ANY(%(method)s)",
+    "input_success": "feature.input_success = %(input_success)s",
+    "output_success": "feature.output_success = %(output_success)s",
+    "min_density": "feature.density >= CAST(%(min_density)s AS real)",
+    "max_density": "feature.density <= CAST(%(max_density)s AS real)",
+    "min_input_lift": "feature.input_lift >= CAST(%(min_input_lift)s AS real)",
+    "min_output_lift": "feature.output_lift >= CAST(%(min_output_lift)s AS real)",
+}
+_AS_TYPED: LiteralString = "websearch_to_tsquery('english', %(question)s)"
+_AS_TREE: LiteralString = "CAST(%(question)s AS tsquery)"
+
+
+class Key(NamedTuple):
+    """A feature of a dictionary."""
+
+    dictionary_id: UUID
+    feature: int
+
+
+class Near(NamedTuple):
+    """A feature whose label is near in meaning; `similarity` is the cosine."""
+
+    key: Key
+    similarity: float
+
+
+class Scope(NamedTuple):
+    """Where to search: dictionaries of one tenant, and what their features must be like."""
+
+    tenant_id: int
+    dictionaries: list[UUID]
+    n_features: int
+    filters: LabelFilter
+
+
+def open_scope(connection: Connection, tenant_id: int, filters: LabelFilter) -> Scope:
+    """Return where to search.
+
+    Raises: NotFound if this tenant does not have the dictionary that is asked for.
+    """
+    wanted = filters.dictionary_id
+    rows = list(_queries.dictionaries(connection, tenant_id=tenant_id, dictionary_id=wanted))
+    if wanted is not None and not rows:
+        raise NotFound(f"no dictionary {wanted}")
+    return Scope(tenant_id, [id_ for id_, _ in rows], sum(n for _, n in rows), filters)
+
+
+def by_words(connection: Connection, scope: Scope, q: str, most: int) -> list[Key]:
+    """Return the features whose labels have the words of a question, the best match first."""
+    return _by_words(connection, scope, _AS_TYPED, plain(q), most)
+
+
+def plain(q: str) -> str:
+    """Return a question without repeated signs of negation, which Postgres refuses to nest."""
+    return _NEGATIONS.sub(" -", q)
+
+
+def by_similar_words(connection: Connection, scope: Scope, q: str, most: int) -> list[Key]:
+    """Return the features whose labels have each word of a question, or one that is spelt nearly so.
+
+    None where no word has one like it, or where phrases or words to be left out are asked for.
+    """
+    if _OPERATORS.search(q):
+        return []
+    names = {"q": q, "tenant_id": scope.tenant_id, "most": SIMILAR_WORDS, "most_words": MOST_WORDS}
+    alike: list[list[str]] = [lexemes for _, lexemes in _queries.lexemes(connection, **names)]
+    if all(len(lexemes) == 1 for lexemes in alike):
+        return []
+    tree = " & ".join(f"({' | '.join(map(_quoted, lexemes))})" for lexemes in alike)
+    return _by_words(connection, scope, _AS_TREE, tree, most)
+
+
+def by_meaning(connection: Connection, scope: Scope, model: Model, vector: str, most: int) -> list[Near]:
+    """Return the features whose labels are nearest to a vector, the nearest first."""
+    if scope.n_features > COMPARE_ALL:
+        found = _walk(connection, scope, model, vector, most)
+        if len(found) == most:
+            return found
+    return _compare_all(connection, scope, model, vector, most)
+
+
+def similarities(connection: Connection, model: Model, vector: str, keys: Iterable[Key]) -> dict[Key, float]:
+    """Return how near the labels of features are to a vector; those without an embedding are left out."""
+    rows = _queries.similarities(connection, model=model.id, vector=vector, **_wanted(keys))
+    return {Key(dictionary_id, index): similarity for dictionary_id, index, similarity in rows}
+
+
+def summaries(connection: Connection, keys: Iterable[Key]) -> dict[Key, FeatureSummary]:
+    """Return what lists show of some features; those that are gone are left out."""
+    rows = _queries.features(connection, **_wanted(keys))
+    return {
+        Key(dictionary_id, values[0]): FeatureSummary(**dict(zip(_COLUMNS, values, strict=True)))
+        for dictionary_id, *values in rows
+    }
+
+
+def n_waiting(connection: Connection, scope: Scope) -> int:
+    """Return how many labels are not embedded yet; of very many, some."""
+    return int(_queries.n_waiting(connection, dictionaries=scope.dictionaries))
+
+
+def _by_words(connection: Connection, scope: Scope, question: LiteralString, text: str, most: int) -> list[Key]:
+    parameters = {"question": text, "most": most, "most_ranked": MOST_RANKED}
+    rows = _run(connection, "by_words", scope, parameters, question=SQL(question))
+    return [Key(*row) for row in rows]
+
+
+def _walk(connection: Connection, scope: Scope, model: Model, vector: str, most: int) -> list[Near]:
+    _queries.walk_the_index(connection, ef=str(EF_SEARCH), most=str(MOST_WALKED))
+    parameters = {"vector": vector, "most": most, "most_texts": MOST_WALKED}
+    names = {"model": Literal(model.id), "dimensions": Literal(model.dimensions)}
+    rows = _run(connection, "by_meaning", scope, parameters, **names)
+    return sorted((_near(row) for row in rows), key=lambda near: (-near.similarity, near.key))
+
+
+def _compare_all(connection: Connection, scope: Scope, model: Model, vector: str, most: int) -> list[Near]:
+    parameters = {"vector": vector, "most": most, "model": model.id}
+    return [_near(row) for row in _run(connection, "by_all_meanings", scope, parameters)]
+
+
+def _run(
+    connection: Connection, name: str, scope: Scope, parameters: Mapping[str, Any], **parts: Composable
+) -> list[tuple[Any, ...]]:
+    """Return the rows of a query with a scope's conditions; planned anew each time, as values decide how."""
+    given = {name: value for name, value in scope.filters if name in _CONDITIONS and value not in (None, ())}
+    conditions = [
+        "feature.dictionary_id = ANY(CAST(%(dictionaries)s AS uuid[]))",
+        *(_CONDITIONS[name] for name in given),
+    ]
+    text = cast(LiteralString, getattr(_queries, name).sql)
+    statement = SQL(text).format(conditions=SQL(" AND ").join(map(SQL, conditions)), **parts)
+    bound = {name: list(map(str, value)) if isinstance(value, tuple) else value for name, value in given.items()}
+    everything = {"dictionaries": scope.dictionaries, **bound, **parameters}
+    return connection.execute(statement, everything, prepare=False).fetchall()
+
+
+def _near(row: tuple[Any, ...]) -> Near:
+    dictionary_id, index, similarity = row
+    return Near(Key(dictionary_id, index), similarity)
+
+
+def _wanted(keys: Iterable[Key]) -> dict[str, Sequence[Any]]:
+    listed = list(keys)
+    return {"dictionaries": [key.dictionary_id for key in listed], "indices": [key.feature for key in listed]}
+
+
+def _quoted(lexeme: str) -> str:
+    escaped = lexeme.replace("\\", "\\\\").replace("'", "''")
+    return f"'{escaped}'"

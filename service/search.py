@@ -1,0 +1,190 @@
+"""Search over HTTP: labels by word and meaning, fused; features by tokens that they promote, suppress or fire on."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import Field, TypeAdapter
+
+from schema.errors import LLMUnavailable
+from schema.search import Found, LabelFilter, SearchHit, SearchPage, SearchQuery, TokenHit, TokenPage, TokenQuery
+from schema.store import indexing, search, tokens
+from schema.store.database import Connection
+from schema.store.indexing import Model
+from schema.store.search import Key, Scope
+from service import examples, search_examples
+from service.cursors import Pager
+from service.deps import Held, Services, Tenant
+from service.meaning import Meant
+
+DEPTH = 100
+"""Candidates of each way; so many hits in all at least, where there are as many."""
+FEW = 10
+"""Hits below which words that are spelt nearly so count too."""
+RANK_CONSTANT = 60
+"""Of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
+
+router = APIRouter(prefix="/v1/search", tags=["search"], responses=examples.PROBLEMS)
+_PLACE: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=0, le=2**31 - 1)])
+
+
+Ranking = Sequence[tuple[Found, Key]]
+"""What was found by words or by meaning, best first."""
+
+
+class Fused(NamedTuple):
+    """A feature that was found, by which ways, and the sum of its reciprocal ranks."""
+
+    key: Key
+    score: float
+    why: tuple[Found, ...]
+
+
+class _Asked(NamedTuple):
+    """How a question is searched by: its embedding, or why there is none."""
+
+    meant: Meant | None
+    note: str | None
+
+
+class _Candidates(NamedTuple):
+    """What each way found, best first, and what can't be searched."""
+
+    rankings: list[Ranking]
+    model: Model | None
+    note: str | None
+
+
+@router.get("", responses=examples.ok(search_examples.SEARCH_PAGE))
+def search_labels(query: Annotated[SearchQuery, Query()], held: Held, tenant_id: Tenant) -> SearchPage:
+    """Search labels by word and by meaning, in one dictionary or in all of yours, the best first.
+
+    By word: all words of the question, in any form (*boats* finds *boat*), or, where few labels have them, words that
+    are spelt nearly so. By meaning: labels whose embeddings are nearest. Both are joined by reciprocal rank. Where the
+    embeddings endpoint is away, words still answer, and `note` says so; a search by meaning alone answers 503.
+    """
+    asked = _ask(held, query)
+
+    def work(connection: Connection) -> SearchPage:
+        return _search(connection, tenant_id, query, asked, held.settings.embeddings_model)
+
+    return held.database.run(work)
+
+
+@router.get("/tokens", responses=examples.ok(search_examples.TOKEN_PAGE))
+def search_tokens(query: Annotated[TokenQuery, Query()], held: Held, tenant_id: Tenant) -> TokenPage:
+    """List features that promote, suppress or fire on a token: it is among the ten strongest of one of their lists.
+
+    `promoted` and `suppressed` are the vocabulary projection of the write direction, and token change when the feature
+    is amplified; `fires` is the tokens on which the strongest exemplars peak. Tokens begin with their space.
+    """
+
+    def work(connection: Connection) -> TokenPage:
+        return _search_tokens(connection, tenant_id, query)
+
+    return held.database.run(work)
+
+
+def fuse(rankings: Sequence[Ranking]) -> list[Fused]:
+    """Return everything that was found, best first, by the sum of 1 / (60 + rank) over the rankings that have it.
+
+    Of equals, that of the earlier ranking goes first.
+    """
+    scores: defaultdict[Key, float] = defaultdict(float)
+    why: defaultdict[Key, list[Found]] = defaultdict(list)
+    for ranking in rankings:
+        for rank, (way, key) in enumerate(ranking, 1):
+            scores[key] += 1 / (RANK_CONSTANT + rank)
+            why[key].append(way)
+    ordered = sorted(scores, key=lambda key: -scores[key])
+    return [Fused(key, scores[key], tuple(why[key])) for key in ordered]
+
+
+def _ask(held: Services, query: SearchQuery) -> _Asked:
+    """Return the meaning of a question, unless only its words are asked for.
+
+    Raises: LLMUnavailable if only the meaning is asked for, and the endpoint is away.
+    """
+    if query.mode == "words":
+        return _Asked(None, None)
+    try:
+        return _Asked(held.embedder.embed(query.q), None)
+    except LLMUnavailable as exc:
+        if query.mode == "meaning":
+            raise
+        return _Asked(None, f"searched by words only: {exc}")
+
+
+def _search(connection: Connection, tenant_id: int, query: SearchQuery, asked: _Asked, model_name: str) -> SearchPage:
+    pager = Pager(["search", query.model_dump(mode="json", exclude={"limit", "cursor"})], _PLACE, query.cursor)
+    filters = LabelFilter(**{name: getattr(query, name) for name in LabelFilter.model_fields})
+    scope = search.open_scope(connection, tenant_id, filters)
+    found = _find(connection, scope, query, asked, model_name)
+    fused = fuse(found.rankings)
+    skip = pager.after or 0
+    rows = list(enumerate(fused[skip : skip + query.limit + 1], skip + 1))
+    page = pager.cut(rows, query.limit, lambda row: row[0])
+    hits = _hits(connection, [one for _, one in page.items], found.model, asked.meant)
+    return SearchPage(items=hits, next_cursor=page.next_cursor, note=found.note)
+
+
+def _find(connection: Connection, scope: Scope, query: SearchQuery, asked: _Asked, model_name: str) -> _Candidates:
+    rankings = [] if query.mode == "meaning" else [_by_words(connection, scope, query.q)]
+    if asked.meant is None:
+        return _Candidates(rankings, None, asked.note)
+    model = indexing.find_model(connection, model_name, asked.meant.dimensions)
+    if model is None:
+        note = f"no label is embedded by {model_name} with {asked.meant.dimensions} dimensions yet"
+        return _Candidates(rankings, None, note)
+    near = search.by_meaning(connection, scope, model, asked.meant.vector, DEPTH)
+    rankings.append([("meaning", one.key) for one in near])
+    waiting = search.n_waiting(connection, scope)
+    return _Candidates(rankings, model, f"{waiting} labels are not embedded yet" if waiting else None)
+
+
+def _by_words(connection: Connection, scope: Scope, q: str) -> Ranking:
+    exact = search.by_words(connection, scope, q, DEPTH)
+    similar = search.by_similar_words(connection, scope, q, DEPTH) if len(exact) < FEW else []
+    known = set(exact)
+    return [*(("word", key) for key in exact), *(("similar_word", key) for key in similar if key not in known)]
+
+
+def _hits(
+    connection: Connection, fused: Sequence[Fused], model: Model | None, meant: Meant | None
+) -> tuple[SearchHit, ...]:
+    keys = [one.key for one in fused]
+    known = search.summaries(connection, keys)
+    similarities = search.similarities(connection, model, meant.vector, keys) if model and meant else {}
+    return tuple(
+        SearchHit(
+            dictionary_id=one.key.dictionary_id,
+            feature=known[one.key],
+            score=one.score,
+            why=one.why,
+            similarity=similarities.get(one.key),
+        )
+        for one in fused
+        if one.key in known
+    )
+
+
+def _search_tokens(connection: Connection, tenant_id: int, query: TokenQuery) -> TokenPage:
+    bound = ["tokens", query.model_dump(mode="json", exclude={"limit", "cursor"})]
+    pager = Pager(bound, _PLACE, query.cursor)
+    scope = search.open_scope(connection, tenant_id, LabelFilter(dictionary_id=query.dictionary_id))
+    skip = pager.after or 0
+    found = tokens.find(connection, scope.dictionaries, query.side, query.token, skip=skip, most=query.limit + 1)
+    page = pager.cut(list(enumerate(found, skip + 1)), query.limit, lambda row: row[0])
+    known = search.summaries(connection, [_key(one.dictionary_id, one.feature) for _, one in page.items])
+    hits = tuple(
+        TokenHit(dictionary_id=one.dictionary_id, feature=known[_key(one.dictionary_id, one.feature)], ranks=one.ranks)
+        for _, one in page.items
+        if _key(one.dictionary_id, one.feature) in known
+    )
+    return TokenPage(items=hits, next_cursor=page.next_cursor, near=tuple(tokens.near(connection, query.token)))
+
+
+def _key(dictionary_id: UUID, feature: int) -> Key:
+    return Key(dictionary_id, feature)
