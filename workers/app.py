@@ -75,7 +75,7 @@ def _prepare(options: dict[str, Any] | None = None, **_: Any) -> None:
 def _start_in_child(**_: Any) -> None:
     """Begin to claim unrung work in a spawned child (the subject worker)."""
     configure_logging()
-    _start_watch()
+    _start_threads()
 
 
 @worker_ready.connect
