@@ -1,4 +1,4 @@
-"""The HTTP API: `uvicorn service.app:create_app --factory`. Routers, one a noun, over the same store functions."""
+"""The HTTP API: `uvicorn service.app:start --factory`. Routers, one a noun, over the same store functions."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from schema.blobs import open_blobs
 from schema.errors import DatabaseUnavailable
+from schema.logs import configure_logging
 from schema.release import release
 from schema.settings import Settings, load_settings
 from schema.store import database
@@ -24,12 +25,14 @@ from service import (
     health,
     imports,
     labels,
+    metrics,
     prompts,
     runs,
     schedules,
 )
 from service.deps import Database, Services
 from service.queue import open_doorbell
+from service.requests import Requests
 
 _ROOMS = (
     dictionaries,
@@ -60,6 +63,13 @@ def _prepare(settings: Settings) -> None:
         database.prepare(settings.database_url)
 
 
+def start() -> FastAPI:
+    """Return the application of a process that is nothing else: its log is ours."""
+    settings = load_settings()
+    configure_logging(settings)
+    return create_app(settings)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application. It starts, and answers 503, while the database is away."""
     settings = settings or load_settings()
@@ -69,7 +79,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await run_in_threadpool(_prepare, settings)
         pool = open_pool(settings.database_url, statement_timeout_ms=settings.statement_timeout_ms)
         try:
-            app.state.services = Services(settings, Database(pool), open_blobs(settings), open_doorbell(settings))
+            held = Services(settings, Database(pool), open_blobs(settings), open_doorbell(settings))
+            app.state.services = held
+            kept.watch(held.database)
             yield
         finally:
             await run_in_threadpool(pool.close)
@@ -85,6 +97,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     errors.install(app)
     docs.install(app)
+    kept = metrics.install(app)
+    app.add_middleware(Requests, timings=kept.requests)
     for room in _ROOMS:
         app.include_router(room.router)
     return app

@@ -25,6 +25,7 @@ from schema.errors import (
     Unavailable,
 )
 from schema.wire import FieldProblem, Problem
+from service import requests
 
 _log = structlog.get_logger(__name__)
 
@@ -122,12 +123,14 @@ async def _on_http(_request: Request, exc: Exception) -> Response:
 
 
 async def _on_unexpected(request: Request, exc: Exception) -> Response:
-    _log.error("unexpected error", path=request.url.path, exc_info=exc)
+    _log.error("unexpected error", request=requests.request_id(request.state), path=request.url.path, exc_info=exc)
     detail = "an error that should not happen; the service's log has the details"
     title = HTTPStatus.INTERNAL_SERVER_ERROR.phrase
-    return problem_response(
+    response = problem_response(
         Problem(type="about:blank", title=title, status=500, detail=detail, error="GlossariumError")
     )
+    response.headers[requests.HEADER] = requests.request_id(request.state)  # this answer passes our middleware by
+    return response
 
 
 def _type(name: str) -> str:
