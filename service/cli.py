@@ -14,7 +14,17 @@ from schema.records import Dictionary
 from schema.settings import load_settings
 from schema.store import database
 from schema.subjects import BUNDLED
-from service import cli_backup, cli_collections, cli_exports, cli_inspect, cli_runs, cli_schedules, progress, render
+from service import (
+    cli_backup,
+    cli_collections,
+    cli_doctor,
+    cli_exports,
+    cli_inspect,
+    cli_runs,
+    cli_schedules,
+    progress,
+    render,
+)
 from service.conversion import PATH_HELP, convert_or_list
 from service.servers import Ports
 from service.terminal import (
@@ -56,7 +66,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Labels for the features of a language model, tested on the model itself.",
 )
-for _room in (cli_runs, cli_collections, cli_inspect, cli_exports, cli_backup):
+for _room in (cli_runs, cli_collections, cli_inspect, cli_exports, cli_backup, cli_doctor):
     app.add_typer(_room.commands)
 app.add_typer(cli_schedules.commands, name="schedule")
 
