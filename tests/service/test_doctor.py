@@ -181,7 +181,8 @@ def test_a_later_database_and_workers_of_another_release_are_told(well: Settings
     with psycopg.connect(well.database_url) as connection:
         connection.execute("UPDATE process SET release = '9.9'")
         connection.execute(
-            "INSERT INTO _yoyo_migration (migration_hash, migration_id, applied_at_utc) VALUES ('x', '9999.later', now())"
+            "INSERT INTO _yoyo_migration (migration_hash, migration_id, applied_at_utc)"
+            " VALUES ('x', '9999.later', now())"
         )
     assert "9999.later" in wrong(well)["migrations"].said
     assert "llm@here is 9.9" in wrong(well, "warning")["releases"].said
