@@ -1,4 +1,4 @@
-"""Which licences come with us: `python -m tests.licences` lists what is installed, and ends with 1 if one is not allowed.
+"""Which licences come with us: `python -m tests.licences` lists them, and ends with 1 if one is not allowed.
 
 A distribution says its licence in one of three ways: an SPDX expression, classifiers, or a text of any form.
 """

@@ -15,8 +15,8 @@ def test_everything_that_is_installed_may_come_with_us() -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        "", "UNKNOWN", "AGPL-3.0-only", "GPL-3.0-or-later", "GNU General Public License v3 (GPLv3)", "Other/Proprietary License",
-        "MIT AND GPL-2.0-only", "MIT License; GNU Affero General Public License v3",
+        "", "UNKNOWN", "AGPL-3.0-only", "GPL-3.0-or-later", "GNU General Public License v3 (GPLv3)",
+        "Other/Proprietary License", "MIT AND GPL-2.0-only", "MIT License; GNU Affero General Public License v3",
     ],
 )  # fmt: skip
 def test_what_is_not_allowed_or_says_nothing_is_refused(said: str) -> None:
