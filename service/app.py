@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from schema.blobs import open_blobs
@@ -11,7 +12,7 @@ from schema.errors import DatabaseUnavailable
 from schema.logs import configure_logging
 from schema.release import release
 from schema.settings import Settings, load_settings
-from schema.store import database
+from schema.store import database, keys
 from schema.store.database import open_pool
 from service import (
     collections,
@@ -22,6 +23,7 @@ from service import (
     estimates,
     exports,
     features,
+    guards,
     health,
     imports,
     labels,
@@ -30,9 +32,15 @@ from service import (
     runs,
     schedules,
 )
-from service.deps import Database, Services
+from service import keys as key_room
+from service.auth import Gate
+from service.deps import Database, Services, authenticated
 from service.queue import open_doorbell
+<<<<<<< HEAD
 from service.requests import Requests
+=======
+from service.rates import open_rates
+>>>>>>> origin/main
 
 _ROOMS = (
     dictionaries,
@@ -46,12 +54,16 @@ _ROOMS = (
     exports,
     imports,
     prompts,
+    key_room,
     health,
 )
+_OPEN = (health,)
+"""Rooms that anybody may enter; all others want a key."""
 _DESCRIPTION = """
 Glossarium labels the features of a language model: submit a dictionary for a subject, ask for a run, follow
 its stages, and query features with their label, evidence, descriptions, scores and provenance.
 
+Every request needs an API key, as `Authorization: Bearer glk_…`; only `/health`, `/ready` and this page do not.
 Every error is `application/problem+json` with the value, the limit and what to do. Lists are pages: give `next_cursor`
 of a page as `cursor` for the next one. Every POST takes an `Idempotency-Key`, so that it can be repeated safely.
 """
@@ -79,9 +91,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await run_in_threadpool(_prepare, settings)
         pool = open_pool(settings.database_url, statement_timeout_ms=settings.statement_timeout_ms)
         try:
+<<<<<<< HEAD
             held = Services(settings, Database(pool), open_blobs(settings), open_doorbell(settings))
             app.state.services = held
             kept.watch(held.database)
+=======
+            lent = Database(pool)
+            gate = Gate(lambda id_: lent.run(partial(keys.find, id_=id_)), open_rates(settings))
+            app.state.services = Services(settings, lent, open_blobs(settings), open_doorbell(settings), gate)
+>>>>>>> origin/main
             yield
         finally:
             await run_in_threadpool(pool.close)
@@ -100,5 +118,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     kept = metrics.install(app)
     app.add_middleware(Requests, timings=kept.requests)
     for room in _ROOMS:
-        app.include_router(room.router)
+        app.include_router(room.router, dependencies=[] if room in _OPEN else [Depends(authenticated)])
+    app.add_middleware(guards.BodyLimit, most_bytes=settings.max_body_bytes)
+    app.add_middleware(guards.Audit)
+    app.add_middleware(guards.Headers)
     return app
