@@ -36,11 +36,8 @@ from service import keys as key_room
 from service.auth import Gate
 from service.deps import Database, Services, authenticated
 from service.queue import open_doorbell
-<<<<<<< HEAD
-from service.requests import Requests
-=======
 from service.rates import open_rates
->>>>>>> origin/main
+from service.requests import Requests
 
 _ROOMS = (
     dictionaries,
@@ -91,15 +88,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await run_in_threadpool(_prepare, settings)
         pool = open_pool(settings.database_url, statement_timeout_ms=settings.statement_timeout_ms)
         try:
-<<<<<<< HEAD
-            held = Services(settings, Database(pool), open_blobs(settings), open_doorbell(settings))
-            app.state.services = held
-            kept.watch(held.database)
-=======
             lent = Database(pool)
             gate = Gate(lambda id_: lent.run(partial(keys.find, id_=id_)), open_rates(settings))
             app.state.services = Services(settings, lent, open_blobs(settings), open_doorbell(settings), gate)
->>>>>>> origin/main
+            kept.watch(lent)
             yield
         finally:
             await run_in_threadpool(pool.close)

@@ -17,22 +17,16 @@ from schema.subjects import BUNDLED
 from service import (
     cli_backup,
     cli_collections,
-<<<<<<< HEAD
     cli_doctor,
     cli_exports,
     cli_inspect,
-=======
-    cli_exports,
-    cli_inspect,
     cli_keys,
->>>>>>> origin/main
     cli_runs,
     cli_schedules,
     progress,
     render,
 )
 from service.conversion import PATH_HELP, convert_or_list
-from service.servers import Ports
 from service.terminal import (
     Api,
     AsJson,
@@ -99,6 +93,7 @@ def up(
     embeddings_port: int | None = None,
 ) -> None:
     """Start the whole stack on this machine: servers, API, workers, a local LLM. Ctrl-C ends it."""
+    from service.servers import Ports
     from service.stack import run_stack
 
     ports = Ports(api_port, postgres_port, valkey_port, llm_port, embeddings_port)

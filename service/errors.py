@@ -28,11 +28,8 @@ from schema.errors import (
     Unavailable,
 )
 from schema.wire import FieldProblem, Problem
-<<<<<<< HEAD
 from service import requests
-=======
 from service.guards import SECURITY_HEADERS
->>>>>>> origin/main
 
 _log = structlog.get_logger(__name__)
 
@@ -142,16 +139,10 @@ async def _on_unexpected(request: Request, exc: Exception) -> Response:
     _log.error("unexpected error", request=requests.request_id(request.state), path=request.url.path, exc_info=exc)
     detail = "an error that should not happen; the service's log has the details"
     title = HTTPStatus.INTERNAL_SERVER_ERROR.phrase
-<<<<<<< HEAD
-    response = problem_response(
-        Problem(type="about:blank", title=title, status=500, detail=detail, error="GlossariumError")
-    )
-    response.headers[requests.HEADER] = requests.request_id(request.state)  # this answer passes our middleware by
-=======
     problem = Problem(type="about:blank", title=title, status=500, detail=detail, error="GlossariumError")
     response = problem_response(problem)
     response.headers.update(SECURITY_HEADERS)  # this answer is made outside of what adds them
->>>>>>> origin/main
+    response.headers[requests.HEADER] = requests.request_id(request.state)
     return response
 
 

@@ -92,7 +92,7 @@ def _grouped(tallied: Iterable[CallTally], n: int) -> Iterable[tuple[tuple[str, 
     """Return tallies by their first n fields."""
     groups: dict[tuple[str, ...], list[CallTally]] = {}
     for one in tallied:
-        groups.setdefault(one[:n], []).append(one)
+        groups.setdefault(tuple(map(str, one[:n])), []).append(one)
     return groups.items()
 
 

@@ -112,7 +112,7 @@ def _eviction(client: redis.Redis) -> Finding:
     except redis.ResponseError as exc:  # managed servers keep CONFIG to themselves
         advice = "see in your provider's console that maxmemory-policy is noeviction"
         return warning("redis memory", f"it does not tell its policy: {exc}", advice)
-    policy = str(dict(told).get("maxmemory-policy", "unknown"))  # type: ignore[arg-type]
+    policy = str(dict(told).get("maxmemory-policy", "unknown"))
     if policy != "noeviction":
         return failed(
             "redis memory", f"maxmemory-policy is {policy}", "set maxmemory-policy noeviction: it drops queues"
