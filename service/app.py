@@ -108,10 +108,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     errors.install(app)
     docs.install(app)
     kept = metrics.install(app)
-    app.add_middleware(Requests, timings=kept.requests)
     for room in _ROOMS:
         app.include_router(room.router, dependencies=[] if room in _OPEN else [Depends(authenticated)])
     app.add_middleware(guards.BodyLimit, most_bytes=settings.max_body_bytes)
     app.add_middleware(guards.Audit)
     app.add_middleware(guards.Headers)
+    app.add_middleware(Requests, timings=kept.requests)  # in front of all others
     return app

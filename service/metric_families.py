@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
@@ -88,11 +89,11 @@ def _buckets(ours: list[CallTally]) -> list[tuple[str, float]]:
     return [(bound, float(n)) for bound, n in zip(bounds, accumulate(counts), strict=True)]
 
 
-def _grouped(tallied: Iterable[CallTally], n: int) -> Iterable[tuple[tuple[str, ...], list[CallTally]]]:
+def _grouped(tallied: Iterable[CallTally], n: int) -> Iterable[tuple[tuple[Any, ...], list[CallTally]]]:
     """Return tallies by their first n fields."""
-    groups: dict[tuple[str, ...], list[CallTally]] = {}
+    groups: dict[tuple[Any, ...], list[CallTally]] = {}
     for one in tallied:
-        groups.setdefault(tuple(map(str, one[:n])), []).append(one)
+        groups.setdefault(one[:n], []).append(one)
     return groups.items()
 
 
