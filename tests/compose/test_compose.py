@@ -27,6 +27,7 @@ from service.client import Client
 from tests.compose.reading import CHOSEN, ROOT, NotGiven, in_order, read
 from tests.conftest import free_port
 from tests.llm_server import LLMServer
+from tests.service.conftest import make_key
 from tests.tiny import D_MLP, make_subject
 
 SCHEMA = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
@@ -195,7 +196,9 @@ def until(condition: Callable[[], object], what: str, within_s: float = 180) -> 
 
 
 @pytest.mark.timeout(600)
-def test_the_same_commands_in_the_same_order_answer_and_do_a_job(processes: tuple[Processes, str, str]) -> None:
+def test_the_same_commands_in_the_same_order_answer_and_do_a_job(
+    processes: tuple[Processes, str, str], database_url: str
+) -> None:
     held, url, subject = processes
     names = [name for name in in_order(SERVICES) if name not in ("postgres", "redis")]
     for name in names:
@@ -209,7 +212,7 @@ def test_the_same_commands_in_the_same_order_answer_and_do_a_job(processes: tupl
     until(is_ready, held.log("api"))
     for name in set(names) - set(ONCE):
         until(lambda name=name: held.is_healthy(name), name)  # type: ignore[misc]
-    with Client(url) as client:
+    with Client(url, key=make_key(database_url)) as client:
         neurons = DictionarySpec(
             name="neurons", subject=subject, read_site="mlp_hidden.2", encoder=Encoder(kind="neurons"), n_features=D_MLP
         )
