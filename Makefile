@@ -10,7 +10,7 @@ ORACLES := $(VENV)-oracles
 NEED_PYTHON = @test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test oracles check bench bench-api chaos soak
+.PHONY: help install demo up test oracles check audit bench bench-api chaos soak
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -47,11 +47,21 @@ $(ORACLES)/.installed: tests/oracles/requirements.txt tests/oracles/requirements
 	$(ORACLES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/oracles/requirements-alone.txt
 	@touch $@
 
-check: install  ## lint, types and import contracts
+check: install  ## lint, types, import contracts and licences
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m tests.licences >/dev/null
+
+audit: $(VENV)-audit/.installed  ## look for known vulnerabilities in what is pinned (asks a service on the internet)
+	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+$(VENV)-audit/.installed:
+	$(NEED_PYTHON)
+	test -x $(VENV)-audit/bin/python || $(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@touch $@
 
 bench: install  ## measure the methods against plain loops, as ratios in one run
 	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -254,7 +254,7 @@ CREATE TABLE job_dependency (
 );
 CREATE INDEX job_dependency_by_waits ON job_dependency (waits);
 
--- Who followsa run is told when it or one of its jobs changes. A transaction tells of a run once, however many change.
+-- Who follows a run is told when it or one of its jobs changes. A transaction tells of a run once, however many change.
 CREATE FUNCTION tell_of_run() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('glossarium_run', NEW.id::text);
@@ -273,6 +273,30 @@ CREATE TRIGGER run_changed AFTER UPDATE OF state, note, n_features ON run FOR EA
 CREATE TRIGGER job_changed AFTER UPDATE OF state, progress ON job FOR EACH ROW
     WHEN (NEW.state IN ('done', 'dead') AND OLD.state = 'leased' OR NEW.state = 'leased' AND OLD.progress < NEW.progress)
     EXECUTE FUNCTION tell_of_job();
+
+-- Leases that ran out and jobs that were given up, one row each: both are rare.
+CREATE TABLE mishap (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind text NOT NULL CHECK (kind IN ('lost', 'dead')),
+    stage text NOT NULL,
+    run_id uuid NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Which processes there are, as each says of itself every few seconds, and what it sees of what all must share: the store
+-- of blobs by its id, the secret by a digest, the database's clock less its own.
+CREATE TABLE process (
+    name text NOT NULL,
+    kind text NOT NULL,
+    release text NOT NULL,
+    blobs text,
+    secret text,
+    skew_s double precision,
+    free_bytes bigint,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (name, kind)
+);
 
 -- Results that are files: partial and merged exemplars, firing thresholds. Only this pointer commits.
 CREATE TABLE artifact (
@@ -415,6 +439,26 @@ CREATE TABLE call (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX call_by_run ON call (run_id);
+
+-- What all LLM calls came to, for the operator's metrics: counted where a call is entered, and never from the ledger, which
+-- has millions of rows. `bucket` is that of its latency; `slot` spreads what many sessions count at once over several rows.
+CREATE TABLE call_tally (
+    profile text NOT NULL,
+    purpose text NOT NULL,
+    status text NOT NULL,
+    from_cache boolean NOT NULL,
+    bucket smallint NOT NULL,
+    slot smallint NOT NULL,
+    calls bigint NOT NULL,
+    attempts bigint NOT NULL,
+    prompt_tokens bigint NOT NULL,
+    cached_tokens bigint NOT NULL,
+    completion_tokens bigint NOT NULL,
+    dollars double precision NOT NULL, -- of the calls whose price was known
+    unpriced bigint NOT NULL,
+    seconds double precision NOT NULL,
+    PRIMARY KEY (profile, purpose, status, from_cache, bucket, slot)
+) WITH (fillfactor = 50);
 
 -- What the LLM calls of a run cost and may still cost, and the most that they may; dollars are null once a price was not
 -- known. One small row a run, changed before and after each HTTP request: its page has room for the old versions.

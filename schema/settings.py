@@ -7,6 +7,7 @@ Variables are prefixed `GLOSSARIUM_`, except those that the ecosystem already kn
 import os
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -60,6 +61,11 @@ class Settings(BaseSettings):
     trial_s: float = Field(120.0, gt=0, le=3600)  # what people try on a subject while they wait is over by then
     max_memory_mb: int | None = Field(None, ge=256)  # of a subject worker, which then makes way for a fresh one
     statement_timeout_ms: int = 30_000
+    log_format: Literal["json", "text"] = "json"
+    metrics_token: SecretStr = SecretStr(
+        ""
+    )  # what a scrape of /metrics shows; without one, only this machine is answered
+    alive_file: Path | None = None  # touched as long as a worker is well: what a container's health check looks at
 
     @property
     def blobs(self) -> str:

@@ -1,4 +1,4 @@
-"""The HTTP API: `uvicorn service.app:create_app --factory`. Routers, one a noun, over the same store functions."""
+"""The HTTP API: `uvicorn service.app:start --factory`. Routers, one a noun, over the same store functions."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -10,6 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from schema.blobs import open_blobs
 from schema.errors import DatabaseUnavailable
+from schema.logs import configure_logging
 from schema.records import Run
 from schema.release import release
 from schema.settings import Settings, load_settings
@@ -30,6 +31,7 @@ from service import (
     health,
     imports,
     labels,
+    metrics,
     prompts,
     runs,
     schedules,
@@ -44,6 +46,7 @@ from service.following import Following
 from service.meaning import Embedder
 from service.queue import open_doorbell
 from service.rates import open_rates
+from service.requests import Requests
 
 _ROOMS = (
     dictionaries,
@@ -86,6 +89,13 @@ def _read_run(held: Database, tenant_id: int, run_id: UUID) -> Run:
     return held.run(lambda connection: store_runs.standing(connection, tenant_id, run_id))
 
 
+def start() -> FastAPI:
+    """Return the application of a process that is nothing else: its log is ours."""
+    settings = load_settings()
+    configure_logging(settings)
+    return create_app(settings)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application. It starts, and answers 503, while the database is away."""
     settings = settings or load_settings()
@@ -100,6 +110,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             gate = Gate(lambda id_: lent.run(partial(keys.find, id_=id_)), open_rates(settings))
             app.state.services = Services(settings, lent, open_blobs(settings), open_doorbell(settings), gate, embedder)
             app.state.following = Following(settings.database_url, partial(_read_run, lent))
+            kept.watch(lent)
             yield
             await app.state.following.close()
         finally:
@@ -117,9 +128,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     errors.install(app)
     docs.install(app)
+    kept = metrics.install(app)
     for room in _ROOMS:
         app.include_router(room.router, dependencies=[] if room in _OPEN else [Depends(authenticated)])
     app.add_middleware(guards.BodyLimit, most_bytes=settings.max_body_bytes)
     app.add_middleware(guards.Audit)
     app.add_middleware(guards.Headers)
+    app.add_middleware(Requests, timings=kept.requests)  # in front of all others
     return app

@@ -17,6 +17,7 @@ from schema.subjects import BUNDLED
 from service import (
     cli_backup,
     cli_collections,
+    cli_doctor,
     cli_exports,
     cli_inspect,
     cli_keys,
@@ -29,7 +30,6 @@ from service import (
     render,
 )
 from service.conversion import PATH_HELP, convert_or_list
-from service.servers import Ports
 from service.terminal import (
     Api,
     AsJson,
@@ -68,7 +68,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for _room in (cli_runs, cli_collections, cli_inspect, cli_trials, cli_search, cli_exports, cli_backup):
+for _room in (cli_runs, cli_collections, cli_inspect, cli_trials, cli_search, cli_exports, cli_backup, cli_doctor):
     app.add_typer(_room.commands)
 app.add_typer(cli_schedules.commands, name="schedule")
 app.add_typer(cli_webhooks.commands, name="webhooks")
@@ -96,6 +96,7 @@ def up(
     embeddings_port: int | None = None,
 ) -> None:
     """Start the whole stack on this machine: servers, API, workers, a local LLM. Ctrl-C ends it."""
+    from service.servers import Ports
     from service.stack import run_stack
 
     ports = Ports(api_port, postgres_port, valkey_port, llm_port, embeddings_port)

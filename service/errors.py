@@ -28,6 +28,7 @@ from schema.errors import (
     Unavailable,
 )
 from schema.wire import FieldProblem, Problem
+from service import requests
 from service.guards import SECURITY_HEADERS
 
 _log = structlog.get_logger(__name__)
@@ -135,12 +136,13 @@ async def _on_http(_request: Request, exc: Exception) -> Response:
 
 
 async def _on_unexpected(request: Request, exc: Exception) -> Response:
-    _log.error("unexpected error", path=request.url.path, exc_info=exc)
+    _log.error("unexpected error", request=requests.request_id(request.state), path=request.url.path, exc_info=exc)
     detail = "an error that should not happen; the service's log has the details"
     title = HTTPStatus.INTERNAL_SERVER_ERROR.phrase
     problem = Problem(type="about:blank", title=title, status=500, detail=detail, error="GlossariumError")
     response = problem_response(problem)
     response.headers.update(SECURITY_HEADERS)  # this answer is made outside of what adds them
+    response.headers[requests.HEADER] = requests.request_id(request.state)
     return response
 
 

@@ -131,7 +131,7 @@ def embeddings(port: int, environment: Mapping[str, str]) -> Command:
 
 def api(port: int, environment: Mapping[str, str]) -> Command:
     """Return the command of the HTTP API."""
-    argv = _module("uvicorn", "service.app:create_app", "--factory", "--host", "127.0.0.1", "--port", port)
+    argv = _module("uvicorn", "service.app:start", "--factory", "--host", "127.0.0.1", "--port", port)
     return Command("api", [*argv, "--no-access-log", "--timeout-graceful-shutdown", "3"], environment, gated=True)
 
 

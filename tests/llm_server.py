@@ -137,7 +137,10 @@ class LLMServer:
 
 def answer(messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str:
     """Return the reply to a chat: what is asked is told from the schema, else from the system turn."""
-    user = next(m["content"] for m in reversed(messages) if m["role"] == "user" and _DATA.search(m["content"]))
+    asked = [m["content"] for m in messages if m["role"] == "user" and _DATA.search(m["content"])]
+    if not asked:
+        return "Yes."
+    user = asked[-1]
     system = messages[0]["content"]
     fields = (
         set(schema["properties"])

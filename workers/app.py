@@ -10,11 +10,12 @@ from typing import Any
 from celery import Celery
 from celery.signals import celeryd_init, setup_logging, worker_process_init, worker_ready
 
+from schema.logs import configure_logging
 from schema.settings import Settings, load_settings
-from schema.stages import QUEUE_NAMES
+from schema.stages import QUEUE_NAMES, Queue
 from workers.beat import entries
 from workers.guard import prepare_database, start_guard
-from workers.logs import configure_logging
+from workers.presence import start_presence
 
 _QUEUES_VARIABLE = "GLOSSARIUM_WORKER_QUEUES"  # how a spawned child learns what its parent was started with
 
@@ -60,7 +61,7 @@ app = _make_app()
 
 @setup_logging.connect
 def _own_logging(**_: Any) -> None:
-    configure_logging()
+    configure_logging(load_settings())
 
 
 @celeryd_init.connect
@@ -74,7 +75,7 @@ def _prepare(options: dict[str, Any] | None = None, **_: Any) -> None:
 @worker_process_init.connect
 def _start_in_child(**_: Any) -> None:
     """Begin to claim unrung work in a spawned child (the subject worker)."""
-    configure_logging()
+    configure_logging(load_settings())
     _start_threads()
 
 
@@ -82,6 +83,8 @@ def _start_in_child(**_: Any) -> None:
 def _start_in_parent(sender: Any = None, **_: Any) -> None:
     """See when to stop, and begin to claim unrung work where threads do it (llm and control workers)."""
     start_guard(load_settings())
+    for queue in _queues():
+        start_presence(load_settings(), str(getattr(sender, "hostname", queue)), queue)
     if type(getattr(sender, "pool", None)).__module__ == "celery.concurrency.thread":  # the sender is the consumer
         _start_threads()
 
@@ -92,14 +95,14 @@ def _start_threads() -> None:
     from workers.indexing import start_indexer
     from workers.tasks import connections, start_watch
 
-    queues = _named_queues()
-    for queue in QUEUE_NAMES:
-        if queue in queues:
-            start_watch(queue)
-    if "control" in queues:
+    for queue in _queues():
+        start_watch(queue)
+    if "control" in _queues():
         start_courier(load_settings(), connections())
         start_indexer(connections(), load_settings())
 
 
-def _named_queues() -> list[str]:
-    return os.environ.get(_QUEUES_VARIABLE, "").split(",")
+def _queues() -> list[Queue]:
+    """Return the queues that this worker was started with."""
+    named = os.environ.get(_QUEUES_VARIABLE, "").split(",")
+    return [queue for queue in QUEUE_NAMES if queue in named]

@@ -99,7 +99,8 @@ def complete(
         found = _from_cache(kept, answer)
         books.enter(_Spent(), "ok", from_cache=True)
         return found
-    found = _converse(_Conversation(asked, purse or BOTTOMLESS, on_attempt or _nothing), books)
+    with structlog.contextvars.bound_contextvars(feature=feature, purpose=purpose, profile=profile.name):
+        found = _converse(_Conversation(asked, purse or BOTTOMLESS, on_attempt or _nothing), books)
     if cache is not None and found.status == Status.OK:
         cache.put(asked.digest, _to_cache(found))
     return found
@@ -159,13 +160,14 @@ class _Books(NamedTuple):
     def enter(self, spent: _Spent, status: str, *, from_cache: bool = False) -> None:
         """Log a call that is over, and enter it in the ledger."""
         dollars = 0.0 if from_cache else self._dollars(spent)
-        told = {"purpose": self.purpose, "status": status, "attempts": spent.attempts, **spent.usage._asdict()}
+        told = {"status": status, "attempts": spent.attempts, **spent.usage._asdict()}
         if not from_cache:
             log.info("llm_call", **told, seconds=round(spent.latency_s, 2))
         if self.ledger is not None:
             profile = self.asked.profile
             entry = Call(
                 feature=self.feature,
+                purpose=self.purpose,
                 profile=profile.name,
                 model=profile.model,
                 dollars=dollars,

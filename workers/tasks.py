@@ -23,6 +23,7 @@ from schema.store.database import Connection
 from workers.app import app
 from workers.bell import Bell
 from workers.engine import Engine
+from workers.presence import tell_of_beat
 from workers.refresh import refresh
 
 _log = structlog.get_logger()
@@ -56,8 +57,10 @@ def work(queue: Queue) -> None:
 
 @app.task(name="workers.sweep")
 def sweep() -> None:
-    """Return expired leases to ready, see to schedules, and ring for every queue that has ready jobs."""
+    """Do what beat rings for: return expired leases to ready, see to schedules, and ring for what has ready jobs."""
     try:
+        with database.lend(connections()) as connection:
+            tell_of_beat(connection)
         with database.lend(connections()) as connection:
             queues = sweeper.sweep(connection)
     except (GlossariumError, psycopg.Error) as exc:

@@ -10,6 +10,9 @@ from schema.store.queries import load_queries
 
 _queries = load_queries("calls")
 
+LATENCY_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
+"""Of the buckets in which calls are tallied, from the first to the last but one. Other ones need a migration."""
+
 
 class Call(NamedTuple):
     """A call that is over. Answered from the cache, it made no attempt, used no tokens and cost nothing.
@@ -33,8 +36,9 @@ class Call(NamedTuple):
 
 
 def put(connection: Connection, tenant_id: int, run_id: UUID, call: Call) -> None:
-    """Enter a call of a run."""
-    _queries.put(connection, tenant_id=tenant_id, run_id=run_id, **call._asdict())
+    """Enter a call of a run, and count it in the tally of all calls."""
+    bounds = list(LATENCY_BOUNDS_S)
+    _queries.put(connection, tenant_id=tenant_id, run_id=run_id, bounds=bounds, **call._asdict())
 
 
 def usage(connection: Connection, run_id: UUID) -> Usage:

@@ -102,7 +102,8 @@ WITH waiting AS (
     FOR UPDATE OF job
 )
 UPDATE job
-SET deps_left = job.deps_left - 1, state = CASE WHEN job.deps_left = 1 THEN 'ready' ELSE 'blocked' END
+SET deps_left = job.deps_left - 1, state = CASE WHEN job.deps_left = 1 THEN 'ready' ELSE 'blocked' END,
+    run_at = clock_timestamp() -- since when it waits for a worker
 FROM waiting
 WHERE job.id = waiting.id
 RETURNING job.stage, job.state;
@@ -128,10 +129,15 @@ WHERE id = :id AND fence = :fence AND state = 'leased'
 RETURNING id;
 
 -- name: bury^
-UPDATE job
-SET state = 'dead', owner = NULL, lease_until = NULL, last_error = :error, finished_at = clock_timestamp()
-WHERE id = :id AND fence = :fence AND state = 'leased'
-RETURNING id;
+WITH buried AS (
+    UPDATE job
+    SET state = 'dead', owner = NULL, lease_until = NULL, last_error = :error, finished_at = clock_timestamp()
+    WHERE id = :id AND fence = :fence AND state = 'leased'
+    RETURNING id, stage, run_id
+), noted AS (
+    INSERT INTO mishap (kind, stage, run_id) SELECT 'dead', stage, run_id FROM buried
+)
+SELECT id FROM buried;
 
 -- name: note_run!
 UPDATE run SET note = :note WHERE id = :run_id AND state IN ('queued', 'running') AND note IS DISTINCT FROM :note;

@@ -69,6 +69,7 @@ def sweep(connection: Connection, *, most: int = 500) -> list[Queue]:
 
 def _settle(connection: Connection, lost: Lost) -> None:
     """Divide a job that seems to hold poison, give up one that can't be divided; let others be tried again."""
+    _queries.note_loss(connection, stage=lost.stage, run_id=lost.run_id)
     if lost.losses >= DIVIDED_AT and _divide(connection, lost):
         return
     if lost.losses >= MAX_LOSSES:

@@ -12,6 +12,9 @@ ORDER BY lease_until
 LIMIT :most
 FOR UPDATE SKIP LOCKED;
 
+-- name: note_loss!
+INSERT INTO mishap (kind, stage, run_id) VALUES ('lost', :stage, :run_id);
+
 -- name: lose!
 UPDATE job
 SET state = 'ready', owner = NULL, lease_until = NULL, lost = :lost, run_at = clock_timestamp(),

@@ -73,7 +73,7 @@ def _look(arena: Arena, at_s: float) -> Sample:
         memory[f"worker-{queue}"] = sum(process.memory_info().rss for process in arena.workers(queue)) / 2**20
     for process in psutil.Process(arena.stack.pid).children(recursive=True):
         line = " ".join(process.cmdline())
-        for name, mark in (("api", "service.app:create_app"), ("beat", "workers.app beat")):
+        for name, mark in (("api", "service.app:start"), ("beat", "workers.app beat")):
             if mark in line:
                 memory[name] += process.memory_info().rss / 2**20
     valkey = arena.valkey.client

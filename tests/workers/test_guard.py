@@ -169,7 +169,7 @@ def _wait_until_connected(url: str, worker: subprocess.Popen[str]) -> None:
 
 def test_an_api_does_not_start_on_a_later_database(database_url: str, environment: dict[str, str]) -> None:
     change_as_a_later_version(database_url)
-    argv = [sys.executable, "-m", "uvicorn", "service.app:create_app", "--factory", "--port", "0"]
+    argv = [sys.executable, "-m", "uvicorn", "service.app:start", "--factory", "--port", "0"]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0
     assert "9999.later" in done.stderr
