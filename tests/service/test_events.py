@@ -67,7 +67,7 @@ def test_a_snapshot_comes_first_and_then_what_changes(api: Api, run: Run) -> Non
         told = time.monotonic()
         while done(run_of(next(stream))) != ["ingest"]:
             pass
-        assert time.monotonic() - told < 2 + 1  # the lag that is promised, and one second for a busy machine
+        assert time.monotonic() - told < 2 + 3  # the lag that is promised, and some seconds for a busy machine
         api.client.cancel(run.id)
         states = [run_of(event).state for event in stream]
         assert states[-1] == "cancelled"  # and with it the stream ended
@@ -183,7 +183,7 @@ def test_readers_that_do_not_read_hold_up_nobody(api: Api, run: Run) -> None:
             told = time.monotonic()
             while done(run_of(next(stream))) != ["ingest"]:
                 pass
-            assert time.monotonic() - told < 4
+            assert time.monotonic() - told < 2 + 3
         started = time.monotonic()
         for _ in range(10):
             assert api.client.run(run.id).id == run.id
