@@ -48,7 +48,10 @@ CREATE TABLE feature (
     label_id bigint,
     PRIMARY KEY (dictionary_id, index)
 );
+CREATE INDEX feature_by_status ON feature (dictionary_id, status, index);
 CREATE INDEX feature_by_density ON feature (dictionary_id, density, index);
+CREATE INDEX feature_by_input_value ON feature (dictionary_id, input_value, index);
+CREATE INDEX feature_by_output_value ON feature (dictionary_id, output_value, index);
 CREATE INDEX feature_by_input_lift ON feature (dictionary_id, input_lift, index);
 CREATE INDEX feature_by_output_lift ON feature (dictionary_id, output_lift, index);
 
@@ -114,13 +117,15 @@ CREATE TABLE idempotency (
     PRIMARY KEY (tenant_id, key)
 );
 
--- The features of a run by position: members of the pool first. Blocks are ranges of positions.
+-- The features of a run by position: members of the pool first. Blocks are ranges of positions. `label_id` is the label
+-- that the run gave the feature, whatever is current, and whichever run came to the same label since.
 CREATE TABLE run_feature (
     run_id uuid NOT NULL REFERENCES run ON DELETE CASCADE,
     position integer NOT NULL,
     feature integer NOT NULL,
     selected boolean NOT NULL,
     pooled boolean NOT NULL,
+    label_id bigint,
     PRIMARY KEY (run_id, position),
     UNIQUE (run_id, feature)
 );
@@ -288,6 +293,7 @@ CREATE TABLE call (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX call_by_run ON call (run_id);
+CREATE INDEX call_by_time ON call (tenant_id, created_at);
 
 -- What the LLM calls of a run cost and may still cost, and the most that they may; dollars are null once a price was not
 -- known. One small row a run, changed before and after each HTTP request: its page has room for the old versions.

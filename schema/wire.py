@@ -10,7 +10,18 @@ from schema.labels import FeatureSummary, Label, Status
 from schema.records import Budget, Corpus, Dictionary, Method, Record, Run
 
 FeatureSort = Literal[
-    "index", "-index", "density", "-density", "input_lift", "-input_lift", "output_lift", "-output_lift"
+    "index",
+    "-index",
+    "density",
+    "-density",
+    "input_lift",
+    "-input_lift",
+    "output_lift",
+    "-output_lift",
+    "input_value",
+    "-input_value",
+    "output_value",
+    "-output_value",
 ]
 FeatureStatus = Status | Literal["unlabelled"]
 
