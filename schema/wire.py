@@ -1,12 +1,12 @@
 """What travels over HTTP beside the records: queries, pages, readiness and problems."""
 
-import unicodedata
 from typing import Literal
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field
 
 from schema.labels import FeatureSummary, Label, Status
+from schema.plain import PlainText
 from schema.records import Budget, Corpus, Dictionary, Method, Record, Run
 
 FeatureSort = Literal[
@@ -24,9 +24,6 @@ FeatureSort = Literal[
     "-output_value",
 ]
 FeatureStatus = Status | Literal["unlabelled"]
-
-
-_DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 
 
 class PageQuery(Record):
@@ -108,21 +105,12 @@ class ImportedLabel(Record):
     """What somebody else says of a feature: a line of a PUT of descriptions."""
 
     feature: int = Field(ge=0)
-    text: str = Field(min_length=1, max_length=2000)
-    author: str | None = Field(None, max_length=200)
-    model: str | None = Field(None, max_length=200, description="that wrote it")
-    method: str | None = Field(None, max_length=200, description="by which it was found, in the words of its origin")
-
-    @field_validator("text", "author", "model", "method")
-    @classmethod
-    def _is_plain(cls, text: str | None) -> str | None:
-        """Refuse control characters, and marks that make a text read as another."""
-        for character in text or "":
-            if character in _DIRECTION or unicodedata.category(character) in ("Cc", "Cs"):
-                raise ValueError(f"holds the control character U+{ord(character):04X}")
-        if text is not None and not text.strip():
-            raise ValueError("is blank")
-        return text
+    text: PlainText = Field(min_length=1, max_length=2000)
+    author: PlainText | None = Field(None, max_length=200)
+    model: PlainText | None = Field(None, max_length=200, description="that wrote it")
+    method: PlainText | None = Field(
+        None, max_length=200, description="by which it was found, in the words of its origin"
+    )
 
 
 class OriginQuery(Record):
