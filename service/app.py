@@ -14,9 +14,12 @@ from schema.store import database
 from schema.store.database import open_pool
 from service import (
     collections,
+    comparisons,
+    conditional,
     corpora,
     dictionaries,
     docs,
+    edits,
     errors,
     estimates,
     exports,
@@ -24,9 +27,11 @@ from service import (
     health,
     imports,
     labels,
+    lookups,
     prompts,
     runs,
     schedules,
+    usage,
 )
 from service.deps import Database, Services
 from service.queue import open_doorbell
@@ -37,12 +42,16 @@ _ROOMS = (
     corpora,
     estimates,
     runs,
+    comparisons,
     schedules,
     features,
     labels,
+    edits,
+    lookups,
     exports,
     imports,
     prompts,
+    usage,
     health,
 )
 _DESCRIPTION = """
@@ -50,7 +59,8 @@ Glossarium labels the features of a language model: submit a dictionary for a su
 its stages, and query features with their label, evidence, descriptions, scores and provenance.
 
 Every error is `application/problem+json` with the value, the limit and what to do. Lists are pages: give `next_cursor`
-of a page as `cursor` for the next one. Every POST takes an `Idempotency-Key`, so that it can be repeated safely.
+of a page as `cursor` for the next one. Every POST that stores something takes an `Idempotency-Key`, so that it can be
+repeated safely. What a GET answers has an `ETag`: with it as `If-None-Match`, the same is answered by a 304 without a body.
 """
 
 
@@ -87,4 +97,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     docs.install(app)
     for room in _ROOMS:
         app.include_router(room.router)
+    conditional.install(app)
     return app

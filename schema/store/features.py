@@ -122,6 +122,12 @@ def get(connection: Connection, dictionary_id: UUID, index: int) -> FeatureSumma
     return _summary(row)
 
 
+def load(connection: Connection, dictionary_id: UUID, indices: Sequence[int]) -> dict[int, FeatureSummary]:
+    """Return the summaries of some features by index; those that a dictionary does not have are left out."""
+    rows = _queries.load(connection, dictionary_id=dictionary_id, indices=list(indices))
+    return {row[0]: _summary(row) for row in rows}
+
+
 def count_alive(connection: Connection, dictionary_id: UUID) -> int | None:
     """Return how many features of a dictionary fire; None where no run has found out yet."""
     n_alive, n_known = _queries.count_alive(connection, dictionary_id=dictionary_id)

@@ -16,6 +16,12 @@ SELECT index, status, label, method, density, max_activation, input_success, inp
 FROM feature
 WHERE dictionary_id = :dictionary_id AND index = :index;
 
+-- name: load
+SELECT index, status, label, method, density, max_activation, input_success, input_value, input_lift, output_success,
+       output_value, output_lift
+FROM feature
+WHERE dictionary_id = :dictionary_id AND index = ANY(:indices);
+
 -- name: page
 -- {conditions} and {order} are put in by features.py from fixed lists: other orders and filters need other SQL, and a
 -- condition that is not asked for would keep an index from being used.

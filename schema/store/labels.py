@@ -7,6 +7,7 @@ from uuid import UUID
 from schema.edits import LabelEdit
 from schema.errors import Conflict, NotFound
 from schema.labels import MACHINE, Label, Score, Status
+from schema.lookups import BriefLabel, Place
 from schema.recipes import digest
 from schema.store import descriptions
 from schema.store.database import Connection
@@ -80,6 +81,20 @@ def withdraw(connection: Connection, dictionary_id: UUID, feature: int, seen: in
     else:
         label = _label(row)
         make_current(connection, dictionary_id, label, label.id or 0)
+
+
+def brief(connection: Connection, tenant_id: int, places: Sequence[Place]) -> list[BriefLabel | None]:
+    """Return the current labels of features of any of a tenant's dictionaries, in their order; None where there is none.
+
+    Raises: NotFound naming the first that is no feature of a dictionary of this tenant.
+    """
+    names = {"dictionaries": [one.dictionary_id for one in places], "features": [one.feature for one in places]}
+    rows = list(_queries.brief(connection, tenant_id=tenant_id, **names))
+    unknown = next((place for place, (known, *_) in zip(places, rows, strict=True) if not known), None)
+    if unknown is not None:
+        raise NotFound(f"no feature {unknown.feature} of a dictionary {unknown.dictionary_id}")
+    fields = tuple(BriefLabel.model_fields)
+    return [None if row[1] is None else BriefLabel(**dict(zip(fields, row[1:], strict=True))) for row in rows]
 
 
 def current(connection: Connection, dictionary_id: UUID, feature: int) -> Label | None:

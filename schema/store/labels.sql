@@ -35,6 +35,16 @@ SELECT label.id, label.feature, label.run_id, label.author, label.created_at, la
 FROM feature JOIN label ON label.id = feature.label_id
 WHERE feature.dictionary_id = :dictionary_id AND feature.index = :feature;
 
+-- name: brief
+SELECT dictionary.id IS NOT NULL, label.id, feature.label, feature.status, feature.method, label.author,
+       feature.input_value, feature.input_lift, feature.output_value, feature.output_lift
+FROM unnest(CAST(:dictionaries AS uuid[]), CAST(:features AS integer[])) WITH ORDINALITY
+     AS wanted (dictionary_id, index, place)
+LEFT JOIN feature ON feature.dictionary_id = wanted.dictionary_id AND feature.index = wanted.index
+LEFT JOIN dictionary ON dictionary.id = feature.dictionary_id AND dictionary.tenant_id = :tenant_id
+LEFT JOIN label ON label.id = feature.label_id
+ORDER BY wanted.place;
+
 -- name: history
 SELECT id, feature, run_id, author, created_at, body
 FROM label
