@@ -10,8 +10,8 @@ from schema.schedules import LabelState
 from schema.wire import PageQuery
 
 RunChange = Literal["changed", "new", "lost", "rescored", "same"]
-"""What a run says of a feature against another: another text, one where the other has none, none where the other has one,
-the same with other scores or another status, the same."""
+"""What a run says of a feature against another: another text, one where the other has none, none where the other has
+one, the same with other scores or another status, the same."""
 
 
 class RunDiffQuery(PageQuery):

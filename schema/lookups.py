@@ -1,4 +1,4 @@
-"""Lookups: the labels of many features of many dictionaries at once, and the features that are like one, on the wire."""
+"""Lookups: the labels of many features of many dictionaries at once, and the features that are like one."""
 
 from typing import Annotated, NamedTuple
 from uuid import UUID

@@ -60,7 +60,8 @@ its stages, and query features with their label, evidence, descriptions, scores 
 
 Every error is `application/problem+json` with the value, the limit and what to do. Lists are pages: give `next_cursor`
 of a page as `cursor` for the next one. Every POST that stores something takes an `Idempotency-Key`, so that it can be
-repeated safely. What a GET answers has an `ETag`: with it as `If-None-Match`, the same is answered by a 304 without a body.
+repeated safely. What a GET answers has an `ETag`: with that as `If-None-Match`, the same is answered by a 304 without a
+body.
 """
 
 

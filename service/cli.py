@@ -14,7 +14,17 @@ from schema.records import Dictionary
 from schema.settings import load_settings
 from schema.store import database
 from schema.subjects import BUNDLED
-from service import cli_backup, cli_collections, cli_exports, cli_inspect, cli_runs, cli_schedules, progress, render
+from service import (
+    cli_backup,
+    cli_collections,
+    cli_exports,
+    cli_inspect,
+    cli_labels,
+    cli_runs,
+    cli_schedules,
+    progress,
+    render,
+)
 from service.conversion import PATH_HELP, convert_or_list
 from service.servers import Ports
 from service.terminal import (
@@ -56,7 +66,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Labels for the features of a language model, tested on the model itself.",
 )
-for _room in (cli_runs, cli_collections, cli_inspect, cli_exports, cli_backup):
+for _room in (cli_runs, cli_labels, cli_collections, cli_inspect, cli_exports, cli_backup):
     app.add_typer(_room.commands)
 app.add_typer(cli_schedules.commands, name="schedule")
 
@@ -154,9 +164,12 @@ def features(
     status: Annotated[list[str] | None, typer.Option(help="ok, dead, unlabelled …; may be given again")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Of the label; may be given again.")] = None,
     search: Annotated[str | None, typer.Option("--search", "-q", help="A part of the label.")] = None,
-    sort: Annotated[str, typer.Option(help="index, density, input_lift, output_lift; - in front for largest first")] = (
-        "index"
-    ),
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="index, density, input_lift, output_lift, input_value, output_value; - in front for largest first"
+        ),
+    ] = "index",
     min_input_lift: float | None = None,
     min_output_lift: float | None = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 50,

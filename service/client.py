@@ -44,10 +44,11 @@ from schema.wire import (
     RunPage,
 )
 from service import downloads
-from service.transport import CHECK_S, Progress, Transport, as_text, error_of
+from service.client_labels import LabelsClient
+from service.transport import CHECK_S, Progress, as_text, error_of
 
 
-class Client(Transport):
+class Client(LabelsClient):
     """A connection to a Glossarium API.
 
     Raises, from every method: the exception of `schema.errors` that the service raised, with its message; Unavailable

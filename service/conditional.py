@@ -1,7 +1,7 @@
 """Conditional answers: what was read before and is the same is not sent again, and what is long is sent packed.
 
-A tag is the hash of the body: it knows nothing of what was asked, so that no endpoint has to. It is weak, as the same body
-may be packed or not.
+A tag is the hash of the body: it knows nothing of what was asked, so that no endpoint has to. It is weak, as the same
+body may be packed or not.
 """
 
 import hashlib
@@ -93,7 +93,7 @@ def _documenting(make: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, A
         document = make()
         for methods in document["paths"].values():
             answers = methods.get("get", {}).get("responses", {})
-            if "application/json" in answers.get("200", {}).get("content", {}):
+            if list(answers.get("200", {}).get("content", {})) == ["application/json"]:
                 answers.setdefault("304", {"description": "It is what a tag in If-None-Match stands for."})
         return document
 

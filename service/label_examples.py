@@ -1,4 +1,4 @@
-"""Examples of edits, lookups, comparisons and usage for the API's documentation. A test holds each against its record."""
+"""Examples of edits, lookups, comparisons and usage for the API's documentation. Tests hold them against records."""
 
 from service.examples import DICTIONARY, LABEL, Example
 from service.feature_examples import FEATURE_SUMMARY

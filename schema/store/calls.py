@@ -76,7 +76,7 @@ def totals(connection: Connection, tenant_id: int, filters: UsageFilter) -> Call
 def daily(
     connection: Connection, tenant_id: int, filters: UsageFilter, *, after: Group | None = None, limit: int = 50
 ) -> list[UsageRow]:
-    """Return what a tenant's calls used by day, purpose and model, the latest day first; `after` is the last row seen."""
+    """Return what a tenant's calls used by day, purpose and model, the latest day first; `after` is the last seen."""
     day, purpose, model = after or (None, None, None)
     place = {"after_day": day, "after_purpose": purpose, "after_model": model, "most": limit}
     rows = _queries.daily(connection, tenant_id=tenant_id, **_asked(filters), **place)

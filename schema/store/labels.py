@@ -84,7 +84,7 @@ def withdraw(connection: Connection, dictionary_id: UUID, feature: int, seen: in
 
 
 def brief(connection: Connection, tenant_id: int, places: Sequence[Place]) -> list[BriefLabel | None]:
-    """Return the current labels of features of any of a tenant's dictionaries, in their order; None where there is none.
+    """Return the current labels of features of any of a tenant's dictionaries, in order; None where there is none.
 
     Raises: NotFound naming the first that is no feature of a dictionary of this tenant.
     """
