@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from schema.labels import MACHINE
-from schema.plain import PlainText
+from schema.plain import PlainName, PlainText
 from schema.records import Record
 
 
@@ -28,9 +28,9 @@ Seen = Annotated[
 class LabelEdit(Record):
     """A label by a person: it stands until a person withdraws it, whatever runs find."""
 
-    text: PlainText = Field(min_length=1, max_length=2000)
-    author: Annotated[PlainText, AfterValidator(_is_a_person)] = Field(min_length=1, max_length=200)
-    note: PlainText | None = Field(None, max_length=2000, description="why; kept with the label")
+    text: PlainText
+    author: Annotated[PlainName, AfterValidator(_is_a_person)]
+    note: PlainText | None = Field(None, description="why; kept with the label")
     seen: Seen
 
 

@@ -3,7 +3,7 @@
 import unicodedata
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 _DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 
@@ -18,4 +18,5 @@ def check_plain(text: str) -> str:
     return text
 
 
-PlainText = Annotated[str, AfterValidator(check_plain)]
+PlainText = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(check_plain)]
+PlainName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_plain)]

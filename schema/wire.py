@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field
 
 from schema.labels import FeatureSummary, Label, Status
-from schema.plain import PlainText
+from schema.plain import PlainName, PlainText
 from schema.records import Budget, Corpus, Dictionary, Method, Record, Run
 
 FeatureSort = Literal[
@@ -105,12 +105,10 @@ class ImportedLabel(Record):
     """What somebody else says of a feature: a line of a PUT of descriptions."""
 
     feature: int = Field(ge=0)
-    text: PlainText = Field(min_length=1, max_length=2000)
-    author: PlainText | None = Field(None, max_length=200)
-    model: PlainText | None = Field(None, max_length=200, description="that wrote it")
-    method: PlainText | None = Field(
-        None, max_length=200, description="by which it was found, in the words of its origin"
-    )
+    text: PlainText
+    author: PlainName | None = None
+    model: PlainName | None = Field(None, description="that wrote it")
+    method: PlainName | None = Field(None, description="by which it was found, in the words of its origin")
 
 
 class OriginQuery(Record):

@@ -40,8 +40,9 @@ SELECT dictionary.id IS NOT NULL, label.id, feature.label, feature.status, featu
        feature.input_value, feature.input_lift, feature.output_value, feature.output_lift
 FROM unnest(CAST(:dictionaries AS uuid[]), CAST(:features AS integer[])) WITH ORDINALITY
      AS wanted (dictionary_id, index, place)
-LEFT JOIN feature ON feature.dictionary_id = wanted.dictionary_id AND feature.index = wanted.index
-LEFT JOIN dictionary ON dictionary.id = feature.dictionary_id AND dictionary.tenant_id = :tenant_id
+LEFT JOIN dictionary ON dictionary.id = wanted.dictionary_id AND dictionary.tenant_id = :tenant_id
+  AND wanted.index < CAST(dictionary.spec ->> 'n_features' AS integer)
+LEFT JOIN feature ON feature.dictionary_id = dictionary.id AND feature.index = wanted.index
 LEFT JOIN label ON label.id = feature.label_id
 ORDER BY wanted.place;
 

@@ -17,28 +17,26 @@ def changes(connection: Connection, run_id: uuid.UUID, against: uuid.UUID, *want
 
 
 def test_runs_differ_where_they_said_something_else(connection: Connection, dictionary_id: uuid.UUID) -> None:
-    old, new = (new_run(connection, dictionary_id, [0, 1, 2, 3]) for _ in range(2))
-    weak, strong = (label(0, "rivers", input=score("input", 0.75, lift, True)) for lift in (0.25, 0.5))
-    nothing = label(1, None, status=Status.UNPARSED, method=None, description_id=None)
-    for run, given in (
-        (old, [weak, nothing, label(2, "ships"), label(3, "rain")]),
-        (new, [strong, label(1, "lakes"), label(2, "boats")]),
-    ):
+    old, new, silent = (new_run(connection, dictionary_id, [1, 2, 3]) for _ in range(3))
+    weak, strong = (label(1, "rivers", input=score("input", 0.75, lift, True)) for lift in (0.25, 0.5))
+    nothing = label(3, None, status=Status.UNPARSED, method=None, description_id=None)
+    for run, given in ((old, (weak, label(2, "ships"), nothing)), (new, (strong, label(2, "boats"), label(3, "rain")))):
         for one in given:
             labels.publish(connection, dictionary_id, run, one, f"{run} {one.feature}")
-    assert changes(connection, new, old) == [(0, "rescored"), (1, "new"), (2, "changed"), (3, "lost")]
-    assert changes(connection, old, new) == [(0, "rescored"), (1, "lost"), (2, "changed"), (3, "new")]
-    assert changes(connection, new, old, "changed", "lost") == [(2, "changed"), (3, "lost")]
-    assert changes(connection, new, new, "same") == [(feature, "same") for feature in range(4)]
-    rescored, made, *_, lost = comparisons.between(connection, new, old)
+    assert changes(connection, new, old) == [(1, "rescored"), (2, "changed"), (3, "new")]
+    assert changes(connection, old, new) == [(1, "rescored"), (2, "changed"), (3, "lost")]
+    assert changes(connection, silent, new) == [(1, "lost"), (2, "lost"), (3, "lost")]
+    assert changes(connection, new, old, "changed", "lost") == [(2, "changed")]
+    assert changes(connection, new, new, "same") == [(1, "same"), (2, "same"), (3, "same")]
+    rescored, _, made = comparisons.between(connection, new, old)
     assert rescored.before is not None
     assert rescored.after is not None
     assert (rescored.before.label, rescored.before.input_lift, rescored.after.input_lift) == ("rivers", 0.25, 0.5)
     assert made.before is not None
     assert (made.before.status, made.before.label) == ("unparsed", None)
-    assert (lost.after, lost.before and lost.before.label) == (None, "rain")
+    assert [one.after for one in comparisons.between(connection, silent, new)] == [None, None, None]
     first = comparisons.between(connection, new, old, limit=2)
-    assert [one.feature for one in comparisons.between(connection, new, old, after=first[-1].feature)] == [2, 3]
+    assert [one.feature for one in comparisons.between(connection, new, old, after=first[-1].feature)] == [3]
 
 
 def test_only_what_both_selected_is_compared(connection: Connection, dictionary_id: uuid.UUID) -> None:

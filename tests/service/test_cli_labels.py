@@ -42,7 +42,7 @@ def test_hostile_labels_and_unknown_features_end_with_code_2(at_api: Glossarium,
         (("label", "tiny", 3, "a\x1b[2J", "--author", "ada"), "text: Value error, holds the control character U+001B"),
         (("label", "tiny", 99, "t", "--author", "ada"), "feature=99; tiny has 0..15"),
         (("similar", "tiny", 99), "feature=99; tiny has 0..15"),
-        (("labels", "tiny", "all"), "features=all; name them"),
+        (("labels", "tiny", "alive"), "features=alive; name them"),
     ):
         result = at_api(*arguments)
         assert result.exit_code == 2, result.output
