@@ -25,6 +25,8 @@ from workers.methods.output_evaluation import (
     Pair,
     Verdict,
     control_features,
+    control_share,
+    control_trials,
     evaluate_output_llm,
     judge_trials,
     verdict,
@@ -97,10 +99,11 @@ def _read(context: Context) -> Bench:
 
 def _llm_controls(block: Block, selected: Sequence[int]) -> frozenset[int]:
     """Return the features of the block whose LLM trials are repeated with a wrong description."""
-    seed = block.brief.spec.seed
+    seed, n_trials = block.brief.spec.seed, block.brief.spec.options.judge_trials
     if len(selected) <= _FEW:
-        return control_features(seed, selected)
-    return frozenset(f for f in block.selected if stream(seed, "llm_control_of", f).random() < 0.1)
+        return control_features(seed, selected, n_trials)
+    chance = 0.1 * control_share(n_trials)
+    return frozenset(f for f in block.selected if stream(seed, "llm_control_of", f).random() < chance)
 
 
 # ----------------------------------------------------------------------------------------------------------- the label
@@ -188,13 +191,14 @@ def _judge_texts(
 ) -> Iterator[Score]:
     court = bench.court
     n_trials = court.block.brief.spec.options.judge_trials
-    trials = judge_trials(court.seed, case.feature, n_trials, case.pairs.report, case.sets)
+    wrong = _wrong_texts(court, case, winner) if winner is not None and case.feature in bench.controls else {}
+    n_asked = control_trials(n_trials) if wrong else n_trials
+    trials = judge_trials(court.seed, case.feature, n_asked, case.pairs.report, case.sets)
     verdicts: dict[int, list[Verdict]] = {description.id or 0: [] for description in judged}
     control: list[Verdict] = []
-    wrong = _wrong_texts(court, case, winner) if winner is not None and case.feature in bench.controls else {}
-    for trial, pair in zip(trials, case.pairs.report, strict=False):
+    for i, (trial, pair) in enumerate(zip(trials, case.pairs.report, strict=False)):
         # One trial after another: the three sets stand first in the prompt, and the endpoint has them cached.
-        for description in judged:
+        for description in judged if i < n_trials else ():
             verdicts[description.id or 0].append(_ask(court, llm, trial, case.feature, description.text or ""))
         if pair in wrong:
             control.append(_ask(court, llm, trial, case.feature, wrong[pair]))

@@ -5,7 +5,7 @@ from schema.settings import Settings
 from workers import recipes
 from workers.desk import Block
 
-VERSION = 5
+VERSION = 6
 
 
 def score_recipe(block: Block, settings: Settings) -> str:

@@ -9,13 +9,16 @@ from uuid import UUID
 from schema.stages import Queue, Stage
 from schema.store import jobs
 from schema.store.database import Connection
-from schema.store.jobs import MAX_ATTEMPTS, Held
+from schema.store.jobs import Held
 from schema.store.queries import load_queries
 
 _queries = load_queries("sweeper")
 _jobs = load_queries("jobs")
 
 MAX_LOSSES = 3
+MAX_STARTS = 15
+"""Of a job whose workers die before work has begun. That is mostly not the job's doing: what starts takes seconds, and
+whoever kills workers meets it. A job that kills while it is loaded ends here."""
 DIVIDED_AT = 2  # losses: once may be chance, and a part that is lost three times is at fault
 _OF_EVERY_FEATURE = (Stage.STEERING, Stage.DESCRIBE, Stage.WRITE)  # other stages are about the selected ones alone
 _OF_A_BLOCK = (*_OF_EVERY_FEATURE, Stage.RANK, Stage.ACTIVATE, Stage.JUDGE, Stage.PUBLISH)
@@ -70,7 +73,7 @@ def _settle(connection: Connection, lost: Lost) -> None:
         return
     if lost.losses >= MAX_LOSSES:
         jobs.bury(connection, lost.held, f"lost {lost.losses} times: its worker died or hung each time")
-    elif lost.attempt >= MAX_ATTEMPTS:
+    elif lost.attempt >= MAX_STARTS:
         jobs.bury(connection, lost.held, f"tried {lost.attempt} times; at last its worker died or hung")
     else:
         _queries.lose(connection, id=lost.id, fence=lost.fence, lost=lost.losses)

@@ -4,6 +4,7 @@ Workers are the stack's own processes, started and restarted by its supervisor; 
 """
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -264,22 +265,26 @@ def open_arena(folder: Path) -> Iterator[Arena]:
         yield arena
 
 
+_numbers = itertools.count()
+
+
 def furnish(arena: Arena, n_features: int, n_documents: int = 60) -> tuple[Dictionary, UUID]:
-    """Store a dictionary of so many features and a corpus, over the API."""
+    """Store a dictionary of so many features and a corpus, over the API. What is known of earlier ones is of no use."""
+    number = next(_numbers)
     folder = arena.folder / f"dictionary-{n_features}-{time.monotonic_ns()}"
     planted = planted_dictionary(folder, arena.folder / "subject", str(arena.folder / "subject"))
-    weights = _widened(planted.weights, n_features)
+    weights = _widened(planted.weights, n_features, number)
     corpus = folder / "corpus.jsonl"
-    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in tiny_corpus(n_documents)))
+    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in tiny_corpus(n_documents, number)))
     spec = DictionarySpec.model_validate(planted.spec.model_dump() | {"n_features": n_features, "name": folder.name})
     with arena.client as client:
         dictionary = client.submit_dictionary(spec)
         return client.upload_weights(dictionary.id, weights), client.upload_corpus(corpus).id
 
 
-def _widened(weights: Path, n_features: int) -> Path:
+def _widened(weights: Path, n_features: int, seed: int) -> Path:
     """Repeat the planted features, each time a little turned, until there are n."""
-    tensors, draw = load_file(weights), torch.Generator().manual_seed(0)
+    tensors, draw = load_file(weights), torch.Generator().manual_seed(seed)
     rows = torch.arange(n_features) % len(tensors["w_dec"])
     wide = {}
     for name, tensor in tensors.items():

@@ -11,6 +11,7 @@ from schema.store import database, jobs, run_features, runs, sweeper
 from schema.store.database import Connection
 from schema.store.jobs import Job
 from schema.store.run_features import RunFeature
+from schema.store.sweeper import MAX_STARTS
 
 
 def claim(connection: Connection, *stages: Stage, lease_s: float = 0, begin: bool = True) -> Job:
@@ -102,10 +103,10 @@ def test_the_poisonous_feature_is_dead_and_named_and_its_neighbours_are_done(
     assert run_state(connection, block) == "done"
 
 
-def test_a_loss_counts_once_work_has_begun_and_attempts_end_all_the_same(
+def test_a_loss_counts_once_work_has_begun_and_starts_end_all_the_same(
     connection: Connection, block: uuid.UUID
 ) -> None:
-    for attempt in range(1, 5):
+    for attempt in range(1, MAX_STARTS):
         assert lose(connection, Stage.STEERING, begin=False).attempt == attempt
         assert states(connection, Stage.STEERING) == [(0, 0, 0, "ready", 0)]
     lose(connection, Stage.STEERING, begin=False)

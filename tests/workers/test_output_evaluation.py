@@ -14,6 +14,7 @@ from workers.methods.output_evaluation import (
     TextSet,
     contrast,
     control_features,
+    control_trials,
     draw_pairs,
     draw_wrong,
     eligible_distractors,
@@ -408,9 +409,19 @@ def test_no_verdict_at_all_is_the_commonest_failure():
 
 
 def test_a_tenth_of_the_features_and_at_least_twenty_are_controlled():
-    assert control_features(0, range(8)) == frozenset(range(8))
-    assert len(control_features(0, range(100))) == 20
-    chosen = control_features(0, range(1001))
+    assert control_features(0, range(8), 3) == frozenset(range(8))
+    assert len(control_features(0, range(100), 3)) == 20
+    chosen = control_features(0, range(1001), 3)
     assert len(chosen) == 101
-    assert chosen == control_features(0, list(reversed(range(1001))))
-    assert chosen != control_features(1, range(1001))
+    assert chosen == control_features(0, list(reversed(range(1001))), 3)
+    assert chosen != control_features(1, range(1001), 3)
+
+
+def test_controls_see_every_letter_as_often_for_as_many_calls():
+    for n_trials, n_asked in ((0, 0), (1, 3), (2, 3), (3, 3), (4, 6), (10, 12)):
+        assert control_trials(n_trials) == n_asked
+        calls = len(control_features(0, range(100), n_trials)) * n_asked
+        assert 20 * n_trials <= calls < 20 * n_trials + 12
+    for letter in LETTERS:
+        asked = [verdict(trial, letter) for i in range(7) for trial in trials_of(i, control_trials(1))]
+        assert np.mean(asked) == pytest.approx(1 / 3)

@@ -33,6 +33,16 @@ def test_a_mean_over_few_features_is_bootstrapped_over_them() -> None:
     assert mean_over([], (0, 1), seed=3) is None
 
 
+def test_a_mean_of_ones_and_zeros_is_a_share() -> None:
+    assert mean_over([1.0] * 3 + [0.0] * 17, (0, 1), seed=0) == share_over([1] * 3 + [0] * 17)
+    lift = mean_over([1.0] * 3 + [-1.0], (-1, 1), seed=0)
+    share = share_over([1, 1, 1, 0])
+    assert lift is not None
+    assert share is not None
+    assert (lift.value, lift.n) == (0.5, 4)
+    assert (lift.low, lift.high) == pytest.approx((2 * share.low - 1, 2 * share.high - 1))
+
+
 def test_the_interval_of_many_features_is_the_bootstraps() -> None:
     values = np.random.default_rng(0).beta(0.5, 0.2, RESAMPLED_UP_TO + 1)
     fast, slow = mean_over(values, (0, 1), seed=0), bootstrap_mean(values, seed=0)

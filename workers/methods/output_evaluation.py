@@ -352,10 +352,26 @@ def judge_trials(
     return tuple(judge_trial(seed, feature, trial, pair, sets) for trial, pair in enumerate(pairs[:n]))
 
 
-def control_features(seed: int, features: Collection[int]) -> frozenset[int]:
-    """Return the features whose LLM trials are repeated with a wrong description: a tenth, at least 20."""
-    n = min(len(features), max(20, math.ceil(len(features) / 10)))
+def control_trials(n_trials: int) -> int:
+    """Return how often a control is asked for: trials rounded up to threes, so that each letter is right as often.
+
+    A judge that prefers a letter where it does not know is then at 1/3 on the controls, whatever letters were drawn.
+    """
+    return math.ceil(n_trials / len(LETTERS)) * len(LETTERS)
+
+
+def control_features(seed: int, features: Collection[int], n_trials: int) -> frozenset[int]:
+    """Return the features whose LLM trials are repeated with a wrong description: a tenth, at least 20.
+
+    Fewer where each is asked about in more trials than a description: the calls are as many.
+    """
+    n = math.ceil(max(20, len(features) / 10) * control_share(n_trials))
     return frozenset(int(i) for i in stream(seed, "llm_control").permutation(sorted(features))[:n])
+
+
+def control_share(n_trials: int) -> float:
+    """Return how many trials a description has for each that a control has; 1 or less."""
+    return n_trials / max(1, control_trials(n_trials))
 
 
 Verdict = bool | Status
