@@ -9,7 +9,7 @@ from psycopg.sql import SQL, Identifier
 
 from schema.labels import Label, Status
 from schema.records import Amount
-from schema.store import calls, database, labels, spending
+from schema.store import calls, database, features, labels, spending
 from schema.store.calls import Call
 from schema.store.database import Connection
 from tests.conftest import pg_dump
@@ -68,8 +68,8 @@ def test_runs_from_before_accounts_have_spent_what_their_ledger_says(connection:
 def test_runs_from_before_have_their_own_labels_and_where_those_name_a_later_run_the_newest(
     connection: Connection, run_id: uuid.UUID
 ) -> None:
-    (dictionary_id,) = connection.execute("SELECT dictionary_id FROM run").fetchone() or (None,)
-    assert dictionary_id is not None
+    (dictionary_id,) = connection.execute("SELECT dictionary_id FROM run").fetchall()[0]
+    features.create(connection, dictionary_id, 3)
     later = uuid.uuid4()
     connection.execute(
         "INSERT INTO run (id, tenant_id, dictionary_id, spec, state)"
