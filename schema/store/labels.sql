@@ -36,13 +36,17 @@ FROM feature JOIN label ON label.id = feature.label_id
 WHERE feature.dictionary_id = :dictionary_id AND feature.index = :feature;
 
 -- name: brief
-SELECT dictionary.id IS NOT NULL, label.id, feature.label, feature.status, feature.method, label.author,
+-- The spec of a dictionary is read once, and not for each of its features.
+WITH known AS MATERIALIZED (
+    SELECT id, CAST(spec ->> 'n_features' AS integer) AS n_features FROM dictionary
+    WHERE tenant_id = :tenant_id AND id IN (SELECT unnest(CAST(:dictionaries AS uuid[])))
+)
+SELECT known.id IS NOT NULL, label.id, feature.label, feature.status, feature.method, label.author,
        feature.input_value, feature.input_lift, feature.output_value, feature.output_lift
 FROM unnest(CAST(:dictionaries AS uuid[]), CAST(:features AS integer[])) WITH ORDINALITY
      AS wanted (dictionary_id, index, place)
-LEFT JOIN dictionary ON dictionary.id = wanted.dictionary_id AND dictionary.tenant_id = :tenant_id
-  AND wanted.index < CAST(dictionary.spec ->> 'n_features' AS integer)
-LEFT JOIN feature ON feature.dictionary_id = dictionary.id AND feature.index = wanted.index
+LEFT JOIN known ON known.id = wanted.dictionary_id AND wanted.index < known.n_features
+LEFT JOIN feature ON feature.dictionary_id = known.id AND feature.index = wanted.index
 LEFT JOIN label ON label.id = feature.label_id
 ORDER BY wanted.place;
 
