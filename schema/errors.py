@@ -14,9 +14,13 @@
     │   ├── BadBudget           not a budget, or one in dollars where a price is not known
     │   ├── BadArchive          no whole archive of a dictionary, or one that holds what none of ours does
     │   └── BadLabels           a file of others' labels that can't be read as what it seems to be
+    ├── Unauthorized            no API key, or one that is not known, expired or revoked (HTTP 401)
+    ├── Forbidden               the key's scope does not suffice (HTTP 403)
     ├── NotFound                no such row, or not this tenant's (HTTP 404)
     ├── Conflict                the same key with another body, or a state that forbids it (HTTP 409)
+    │   └── QuotaExceeded       the tenant has as much as it may have
     ├── TooLarge                over a size limit (HTTP 413)
+    ├── RateLimited             more requests of one key than may come (HTTP 429)
     ├── Unavailable             a server we need does not answer (HTTP 503); the work waits
     │   ├── DatabaseUnavailable
     │   ├── BadProfiles         the operator's file of LLM profiles can't be used
@@ -92,6 +96,14 @@ class BadLabels(InvalidInput):
     """The file of labels can't be read as what it seems to be."""
 
 
+class Unauthorized(GlossariumError):
+    """No API key came, or one that is not known, expired or revoked."""
+
+
+class Forbidden(GlossariumError):
+    """The scope of the key does not suffice."""
+
+
 class NotFound(GlossariumError):
     """No such row for this tenant."""
 
@@ -100,8 +112,20 @@ class Conflict(GlossariumError):
     """The state of the thing forbids what was asked."""
 
 
+class QuotaExceeded(Conflict):
+    """The tenant has as much as it may have."""
+
+
 class TooLarge(GlossariumError):
     """Over a size limit."""
+
+
+class RateLimited(GlossariumError):
+    """More requests of one key than may come."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(GlossariumError):

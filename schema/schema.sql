@@ -9,6 +9,32 @@ CREATE TABLE tenant (
 );
 INSERT INTO tenant (id, name) VALUES (1, 'default');
 
+-- Keys are never deleted, only revoked: what was done with them refers to them.
+CREATE TABLE api_key (
+    id uuid PRIMARY KEY,
+    tenant_id smallint NOT NULL REFERENCES tenant,
+    name text NOT NULL,
+    scope text NOT NULL CHECK (scope IN ('read', 'submit', 'admin')),
+    secret_sha256 bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz,
+    revoked_at timestamptz,
+    used_at timestamptz
+);
+CREATE INDEX api_key_by_tenant ON api_key (tenant_id, created_at DESC, id);
+
+-- One row a request that changes something, or was to.
+CREATE TABLE audit (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id smallint NOT NULL REFERENCES tenant,
+    key_id uuid NOT NULL REFERENCES api_key,
+    method text NOT NULL,
+    path text NOT NULL,
+    status smallint NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX audit_by_tenant ON audit (tenant_id, id DESC);
+
 CREATE TABLE corpus (
     id uuid PRIMARY KEY,
     tenant_id smallint NOT NULL REFERENCES tenant,
@@ -26,7 +52,8 @@ CREATE TABLE dictionary (
     weights_sha256 text,
     digest text NOT NULL,
     error text,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    n_bytes bigint NOT NULL DEFAULT 0 -- of weights that were uploaded
 );
 CREATE INDEX dictionary_by_tenant ON dictionary (tenant_id, created_at DESC, id);
 
@@ -105,6 +132,7 @@ CREATE TABLE run (
 CREATE INDEX run_by_tenant ON run (tenant_id, created_at DESC, id);
 CREATE INDEX run_by_dictionary ON run (dictionary_id, created_at DESC);
 CREATE INDEX run_active ON run (id) WHERE state IN ('queued', 'running');
+CREATE INDEX run_unfinished ON run (tenant_id) WHERE state IN ('queued', 'running', 'paused');
 CREATE INDEX run_by_collection_run ON run (collection_run_id) WHERE collection_run_id IS NOT NULL;
 CREATE INDEX run_by_corpus_pass ON run (corpus_pass, id) WHERE corpus_pass IS NOT NULL;
 

@@ -40,6 +40,12 @@ class Settings(BaseSettings):
     device: str = "auto"  # auto | cpu | cuda | cuda:N
     dtype: str = "auto"  # auto | bfloat16 | float32
 
+    api_key: SecretStr | None = None  # what our client and command line come with
+    reads_per_minute: int | None = Field(12_000, ge=1)  # of one key
+    changes_per_minute: int | None = Field(1_200, ge=1)
+    max_stored_bytes: int | None = Field(None, ge=0)  # of one tenant's uploads
+    max_unfinished_runs: int | None = Field(1_000, ge=0)  # of one tenant
+    max_body_bytes: int = Field(4 * 2**20, ge=1)  # of a request that is no upload
     max_upload_bytes: int = 8 * 2**30
     llm_timeout_s: float = 120.0
     llm_concurrency: int | None = Field(None, ge=1, le=1000)  # in flight to LLM_BASE_URL; 64, embedded 4

@@ -2,15 +2,16 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from schema.blobs import open_blobs
 from schema.errors import DatabaseUnavailable
 from schema.release import release
 from schema.settings import Settings, load_settings
-from schema.store import database
+from schema.store import database, keys
 from schema.store.database import open_pool
 from service import (
     collections,
@@ -24,6 +25,7 @@ from service import (
     estimates,
     exports,
     features,
+    guards,
     health,
     imports,
     labels,
@@ -33,8 +35,11 @@ from service import (
     schedules,
     usage,
 )
-from service.deps import Database, Services
+from service import keys as key_room
+from service.auth import Gate
+from service.deps import Database, Services, authenticated
 from service.queue import open_doorbell
+from service.rates import open_rates
 
 _ROOMS = (
     dictionaries,
@@ -52,12 +57,16 @@ _ROOMS = (
     imports,
     prompts,
     usage,
+    key_room,
     health,
 )
+_OPEN = (health,)
+"""Rooms that anybody may enter; all others want a key."""
 _DESCRIPTION = """
 Glossarium labels the features of a language model: submit a dictionary for a subject, ask for a run, follow
 its stages, and query features with their label, evidence, descriptions, scores and provenance.
 
+Every request needs an API key, as `Authorization: Bearer glk_…`; only `/health`, `/ready` and this page do not.
 Every error is `application/problem+json` with the value, the limit and what to do. Lists are pages: give `next_cursor`
 of a page as `cursor` for the next one. Every POST that stores something takes an `Idempotency-Key`, so that it can be
 repeated safely. What a GET answers has an `ETag`: with that as `If-None-Match`, the same is answered by a 304 without a
@@ -80,7 +89,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await run_in_threadpool(_prepare, settings)
         pool = open_pool(settings.database_url, statement_timeout_ms=settings.statement_timeout_ms)
         try:
-            app.state.services = Services(settings, Database(pool), open_blobs(settings), open_doorbell(settings))
+            lent = Database(pool)
+            gate = Gate(lambda id_: lent.run(partial(keys.find, id_=id_)), open_rates(settings))
+            app.state.services = Services(settings, lent, open_blobs(settings), open_doorbell(settings), gate)
             yield
         finally:
             await run_in_threadpool(pool.close)
@@ -97,6 +108,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     errors.install(app)
     docs.install(app)
     for room in _ROOMS:
-        app.include_router(room.router)
+        app.include_router(room.router, dependencies=[] if room in _OPEN else [Depends(authenticated)])
     conditional.install(app)
+    app.add_middleware(guards.BodyLimit, most_bytes=settings.max_body_bytes)
+    app.add_middleware(guards.Audit)
+    app.add_middleware(guards.Headers)
     return app

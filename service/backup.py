@@ -1,6 +1,7 @@
 """Backups of an embedded stack: one file with the database as of one moment, the blobs it refers to, and the secret.
 
-The file is a tar: `manifest.json` first, then `secret`, `database.dump` (of pg_dump) and `blobs/<sha256>`.
+The file is a tar: `manifest.json` first, then `secret`, `key` (the stack's own API key, which the database knows),
+`database.dump` (of pg_dump) and `blobs/<sha256>`.
 """
 
 import contextlib
@@ -75,7 +76,7 @@ def back_up(folder: DataFolder, file: Path, settings: Settings, say: Say = lambd
     with _disk(file.parent), tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as scratch:
         dump, whole = Path(scratch) / "database.dump", Path(scratch) / "whole"
         manifest = _dump(state.database_url, dump, blobs)
-        _pack(manifest, dump, folder.secret(), blobs, whole)
+        _pack(manifest, dump, folder, blobs, whole)
         whole.replace(file)
     for sha256 in manifest.missing:
         say(f"blob {sha256} was missing already, and is not in the backup")
@@ -112,13 +113,14 @@ def _dump(url: str, dump: Path, blobs: Blobs) -> Manifest:
     )
 
 
-def _pack(manifest: Manifest, dump: Path, secret: str, blobs: Blobs, whole: Path) -> None:
+def _pack(manifest: Manifest, dump: Path, folder: DataFolder, blobs: Blobs, whole: Path) -> None:
     """Write the file itself, which only its owner may read: it holds everything."""
     descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as target:
         with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
             _add(tar, "manifest.json", manifest.model_dump_json(indent=2).encode())
-            _add(tar, "secret", secret.encode())
+            _add(tar, "secret", folder.secret().encode())
+            _add(tar, "key", (folder.key() or "").encode())
             tar.add(dump, "database.dump")
             for sha256 in manifest.blobs:
                 tar.add(blobs.path(sha256), f"blobs/{sha256}")
@@ -191,7 +193,7 @@ def _read_manifest(tar: tarfile.TarFile, file: Path) -> Manifest:
 
 
 def _unpack(tar: tarfile.TarFile, manifest: Manifest, folder: DataFolder) -> Path:
-    """Put secret and blobs in their places, and return the dump. Every byte is checked against its digest."""
+    """Put secret, key and blobs in their places, and return the dump. Every byte is checked against its digest."""
     dump = folder.path / "database.dump"
     blobs = Blobs((folder.path / "blobs").as_uri(), folder.path / "blobs")
     found: set[str] = set()
@@ -199,6 +201,8 @@ def _unpack(tar: tarfile.TarFile, manifest: Manifest, folder: DataFolder) -> Pat
         content = _content(tar, entry)
         if entry.name == "secret":
             folder.keep_secret(content.read(1000).decode("ascii"))
+        elif entry.name == "key":
+            folder.keep_key(content.read(1000).decode("ascii"))
         elif entry.name == "database.dump":
             with dump.open("xb") as target:
                 shutil.copyfileobj(content, target, _CHUNK)

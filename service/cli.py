@@ -19,6 +19,7 @@ from service import (
     cli_collections,
     cli_exports,
     cli_inspect,
+    cli_keys,
     cli_labels,
     cli_runs,
     cli_schedules,
@@ -41,6 +42,7 @@ from service.terminal import (
     out,
     print_json,
     say,
+    use_key,
 )
 
 
@@ -64,11 +66,22 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Labels for the features of a language model, tested on the model itself.",
 )
 for _room in (cli_runs, cli_labels, cli_collections, cli_inspect, cli_exports, cli_backup):
     app.add_typer(_room.commands)
 app.add_typer(cli_schedules.commands, name="schedule")
+app.add_typer(cli_keys.commands, name="keys")
+
+
+@app.callback()
+def glossarium(
+    key: Annotated[
+        str | None,
+        typer.Option(help="The API key; that of the stack on --data by default.", envvar="GLOSSARIUM_API_KEY"),
+    ] = None,
+) -> None:
+    """Labels for the features of a language model, tested on the model itself."""
+    use_key(key)
 
 
 @app.command()

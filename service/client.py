@@ -12,6 +12,7 @@ from uuid import UUID
 import httpx
 
 from schema.collections import Collection, CollectionPage, CollectionRun, CollectionRunPage, CollectionSpec
+from schema.keys import AuditEntry, AuditPage, Key, KeyPage, KeySpec, NewKey
 from schema.labels import Feature, FeatureSummary, Label
 from schema.records import Budget, Corpus, Dictionary, DictionarySpec, Run, RunSpec, RunTerms
 from schema.reports import RunReport
@@ -268,6 +269,26 @@ class Client(LabelsClient):
             path = f"/v1/dictionaries/{dictionary_id}/descriptions"
             answer = self._upload("PUT", path, Path(file.name), progress, {"origin": origin})
         return LabelsImported.model_validate_json(answer)
+
+    # Keys
+
+    def create_key(self, spec: KeySpec, idempotency_key: str | None = None) -> NewKey:
+        """Make a key; `text` of the answer is the only place where it is shown."""
+        return self._post("/v1/keys", NewKey, spec, idempotency_key)
+
+    def api_keys(self) -> Iterator[Key]:
+        """Yield keys, newest first."""
+        for page in self._pages("/v1/keys", KeyPage, {}):
+            yield from page.items
+
+    def revoke_key(self, key_id: UUID) -> None:
+        """Refuse a key from now on."""
+        self._send("DELETE", f"/v1/keys/{key_id}")
+
+    def audit(self, key_id: UUID | None = None) -> Iterator[AuditEntry]:
+        """Yield what was done that changes something, the latest first; with one key if it is given."""
+        for page in self._pages("/v1/audit", AuditPage, {"key_id": key_id}):
+            yield from page.items
 
     # Health
 

@@ -19,7 +19,7 @@ from schema.collections import (
 )
 from schema.errors import Conflict, InvalidInput
 from schema.records import Dictionary, RunTerms
-from schema.store import collections
+from schema.store import collections, quotas
 from schema.store.database import Connection
 from schema.wire import PageQuery
 from service import collection_examples, examples
@@ -94,6 +94,7 @@ def submit_collection_run(
             return collections.Submitted(collections.get_run(connection, tenant_id, id_, collection_id), [])
         collection = collections.get(connection, tenant_id, collection_id)
         parts = _parts(connection, tenant_id, collection, terms, held)
+        quotas.check_runs(connection, tenant_id, len(parts), held.settings.max_unfinished_runs)
         llms = profiles.recipes(terms.profiles, held.settings)
         return collections.submit_run(connection, tenant_id, id_, collection_id, terms, parts, llms)
 

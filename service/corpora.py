@@ -44,6 +44,7 @@ def upload_corpus(
 ) -> Corpus:
     """Upload a corpus. The same bytes under the same name are the same corpus."""
     with uploads.received(request, held) as staged:
+        uploads.check_room(held, tenant_id, staged)
         check_corpus(staged.path)
         blob = held.blobs.keep(staged)
 

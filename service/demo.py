@@ -46,7 +46,7 @@ def run_demo(data: Path, n_features: int, *, stay: bool, as_json: bool, out: Con
     began = time.monotonic()
     say.print(f"starting a stack on {data} …", markup=False, highlight=False)
     try:
-        with Stack(data) as stack, Client(stack.api_url) as client:
+        with Stack(data) as stack, Client(stack.api_url, key=stack.key) as client:
             say.print(f"up after {time.monotonic() - began:.0f} s: API docs at {stack.api_url}/docs", highlight=False)
             dictionary, run = _label(client, n_features, say)
             rows = _rows(client, dictionary, run)

@@ -1,4 +1,4 @@
-"""What endpoints are given: the pool, the blobs, the doorbell, the tenant and the idempotency key."""
+"""What endpoints are given: the pool, the blobs, the doorbell, who asks, the tenant and the idempotency key."""
 
 import random
 import threading
@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 from fastapi import Depends, Header, Path, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from psycopg_pool import ConnectionPool
 
 from schema import recipes
@@ -19,10 +20,16 @@ from schema.records import Dictionary
 from schema.settings import Settings
 from schema.store import idempotency
 from schema.store.database import Connection, lend
+from service.auth import Caller, Gate
 from service.queue import Doorbell
 
 T = TypeVar("T")
-DEFAULT_TENANT = 1
+_BEARER = HTTPBearer(
+    auto_error=False,
+    scheme_name="api_key",
+    description="`Authorization: Bearer glk_…`. What only reads needs the scope `read`, what changes something needs "
+    "`submit`; keys and the audit log need `admin`.",
+)
 _ATTEMPTS = 4
 N_LONG = 4
 """Exports and imports at once: they hold a connection for as long as they take, and others need some too."""
@@ -93,17 +100,35 @@ class Services(NamedTuple):
     database: Database
     blobs: Blobs
     doorbell: Doorbell
+    gate: Gate
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     """Return the application's services."""
     found: Services = request.app.state.services
     return found
 
 
-def current_tenant() -> int:
-    """Return the tenant of the request; there is only the default one so far."""
-    return DEFAULT_TENANT
+def authenticated(
+    request: Request,
+    held: Annotated[Services, Depends(services)],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+) -> Caller:
+    """Return who asks, once they may.
+
+    Raises: Unauthorized, Forbidden or RateLimited, as `Gate`.
+    """
+    text = bearer.credentials if bearer else None
+    caller = held.gate.identify(text, request.method, request.scope.get("endpoint"))
+    held.gate.count(caller)
+    request.state.caller = caller  # from here on, what it wants to change is noted whatever comes of it
+    held.gate.admit(caller)
+    return caller
+
+
+async def current_tenant(caller: Annotated[Caller, Depends(authenticated)]) -> int:
+    """Return the tenant that the key of the request belongs to."""
+    return caller.tenant_id
 
 
 class Intent(NamedTuple):
@@ -126,7 +151,7 @@ class Intent(NamedTuple):
         return first, first == fresh
 
 
-def intent(
+async def intent(
     request: Request,
     tenant_id: Annotated[int, Depends(current_tenant)],
     idempotency_key: Annotated[

@@ -55,10 +55,13 @@ def upload_weights(dictionary_id: UUID, request: Request, held: Held, tenant_id:
     widths = check_spec(dictionary.spec, held.settings)
     with uploads.received(request, held) as staged:
         dictionaries.refuse_weights(dictionary, staged.sha256)
+        uploads.check_room(held, tenant_id, staged)
         check_weights(staged.path, dictionary.spec, widths.read, widths.write)
         blob = held.blobs.keep(staged)
     return held.database.run(
-        lambda connection: dictionaries.set_weights(connection, tenant_id, dictionary_id, blob.sha256)
+        lambda connection: dictionaries.set_weights(
+            connection, tenant_id, dictionary_id, blob.sha256, n_bytes=blob.n_bytes
+        )
     )
 
 

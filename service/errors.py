@@ -17,14 +17,18 @@ from starlette.exceptions import HTTPException
 from schema.errors import (
     Conflict,
     DatabaseUnavailable,
+    Forbidden,
     GlossariumError,
     InvalidInput,
     NotFound,
+    RateLimited,
     StorageFull,
     TooLarge,
+    Unauthorized,
     Unavailable,
 )
 from schema.wire import FieldProblem, Problem
+from service.guards import SECURITY_HEADERS
 
 _log = structlog.get_logger(__name__)
 
@@ -34,9 +38,12 @@ _SHOWN = 200  # characters of a refused value that a message repeats
 
 STATUSES: dict[type[GlossariumError], int] = {
     InvalidInput: 422,
+    Unauthorized: 401,
+    Forbidden: 403,
     NotFound: 404,
     Conflict: 409,
     TooLarge: 413,
+    RateLimited: 429,
     Unavailable: 503,
     StorageFull: 507,
 }
@@ -63,9 +70,13 @@ def translate(exc: psycopg.Error) -> GlossariumError:
     return GlossariumError("the database refused a query of ours; the log has the details")
 
 
-def problem_response(problem: Problem) -> Response:
+def problem_response(problem: Problem, *, retry_after_s: float = _RETRY_AFTER_S) -> Response:
     """Return a problem as a response."""
-    headers = {"Retry-After": str(_RETRY_AFTER_S)} if problem.status == 503 else None
+    headers = {}
+    if problem.status in (429, 503):
+        headers["Retry-After"] = f"{retry_after_s:.0f}"
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return Response(problem.model_dump_json(), problem.status, headers, MEDIA_TYPE)
 
 
@@ -89,6 +100,8 @@ async def _on_own(request: Request, exc: Exception) -> Response:
     problem = problem_of(exc)
     if problem.status >= 500:
         _log.warning("request failed", path=request.url.path, error=problem.error, detail=problem.detail)
+    if isinstance(exc, RateLimited):
+        return problem_response(problem, retry_after_s=exc.retry_after_s)
     return problem_response(problem)
 
 
@@ -125,9 +138,10 @@ async def _on_unexpected(request: Request, exc: Exception) -> Response:
     _log.error("unexpected error", path=request.url.path, exc_info=exc)
     detail = "an error that should not happen; the service's log has the details"
     title = HTTPStatus.INTERNAL_SERVER_ERROR.phrase
-    return problem_response(
-        Problem(type="about:blank", title=title, status=500, detail=detail, error="GlossariumError")
-    )
+    problem = Problem(type="about:blank", title=title, status=500, detail=detail, error="GlossariumError")
+    response = problem_response(problem)
+    response.headers.update(SECURITY_HEADERS)  # this answer is made outside of what adds them
+    return response
 
 
 def _type(name: str) -> str:

@@ -15,6 +15,7 @@ from schema.store import dictionaries, features
 from schema.store.database import Connection
 from schema.wire import ExpectedCalls, RunEstimate
 from service import examples
+from service.auth import needs
 from service.deps import Held, Tenant
 from service.runs import check_spec
 
@@ -22,6 +23,7 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"], responses=examples.PROBLEMS
 
 
 @router.post("/estimate", responses=examples.ok(examples.ESTIMATE))
+@needs("read")
 def estimate_run(
     spec: Annotated[RunSpec, Body(openapi_examples=examples.RUN_SPECS)], held: Held, tenant_id: Tenant
 ) -> RunEstimate:

@@ -1,5 +1,6 @@
 """Examples for the API's documentation, and how they are attached. A test holds each against its record."""
 
+import re
 from typing import Any
 
 from schema.wire import Problem
@@ -305,12 +306,45 @@ PROBLEM: Example = {
     "error": "UnknownSite",
     "errors": [],
 }
-PROBLEMS: dict[int | str, Example] = {
-    "default": {
-        "model": Problem,
-        "description": "What is wrong: the value, the limit and what to do (RFC 9457)",
-        "content": {"application/problem+json": {"example": PROBLEM}},
+
+
+def _refusal(status: int, error: str, detail: str) -> Example:
+    words = [part for part in re.split(r"(?=[A-Z])", error) if part]
+    name = "-".join(words).lower()
+    return {
+        "type": f"urn:glossarium:problem:{name}",
+        "title": " ".join(words).capitalize(),
+        "status": status,
+        "detail": detail,
+        "error": error,
+        "errors": [],
     }
+
+
+NO_KEY = _refusal(401, "Unauthorized", "no API key came: send `Authorization: Bearer glk_…`")
+FORBIDDEN = _refusal(
+    403,
+    "Forbidden",
+    "key 5f0c4a3e-7b61-4f0d-9c55-2f6f1a7f0b42 has the scope read, and this needs submit; use another key",
+)
+TOO_MANY = _refusal(
+    429,
+    "RateLimited",
+    "1200 changes a minute are what one key may send; try again in 7 s (the operator sets "
+    "GLOSSARIUM_CHANGES_PER_MINUTE)",
+)
+
+
+def _problem(description: str, example: Example) -> Example:
+    content = {"application/problem+json": {"example": example}}
+    return {"model": Problem, "description": description, "content": content}
+
+
+PROBLEMS: dict[int | str, Example] = {
+    401: _problem("No API key, or one that is not known, expired or revoked", NO_KEY),
+    403: _problem("The key's scope does not suffice", FORBIDDEN),
+    429: _problem("Too many requests of this key; `Retry-After` says when to come again", TOO_MANY),
+    "default": _problem("What is wrong: the value, the limit and what to do (RFC 9457)", PROBLEM),
 }
 
 

@@ -42,6 +42,7 @@ class DataFolder:
         self._lock_file = self.path / "stack.lock"
         self._state_file = self.path / "stack.json"
         self._secret_file = self.path / "secret"
+        self._key_file = self.path / "key"
 
     def prepare(self) -> None:
         """Make the folder and see that it can be written.
@@ -94,6 +95,17 @@ class DataFolder:
     def keep_secret(self, secret: str) -> None:
         """Take over a password, before there are any servers."""
         _write_private(self._secret_file, secret)
+
+    def key(self) -> str | None:
+        """Return the stack's own API key, None before it has one or where we may not read it."""
+        try:
+            return self._key_file.read_text(encoding="ascii").strip()
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return None
+
+    def keep_key(self, key: str) -> None:
+        """Remember the stack's own API key, which only the owner of the folder may read."""
+        _write_private(self._key_file, key + "\n")
 
     def write_state(self, state: StackState) -> None:
         """Tell other commands where this stack is; the file holds a password, so only its owner may read it."""

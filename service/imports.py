@@ -11,7 +11,7 @@ from schema.archives import Manifest
 from schema.blobs import Staged
 from schema.errors import BadLabels
 from schema.records import Dictionary
-from schema.store import descriptions, dictionaries, unpacking
+from schema.store import descriptions, dictionaries, quotas, unpacking
 from schema.store.database import Connection
 from schema.store.unpacking import Target
 from schema.weights import check_weights
@@ -38,6 +38,7 @@ def import_dictionary(
 ) -> Dictionary:
     """Import a dictionary from an archive: whole, as a new one with new ids, or not at all."""
     with uploads.received(request, held) as staged, held.database.long_transaction() as connection:
+        quotas.check_bytes(connection, tenant_id, staged.n_bytes, held.settings.max_stored_bytes)
         id_, fresh = intent.claim(connection, {"archive": staged.sha256})
         if fresh:
             with staged.path.open("rb") as file:
@@ -106,5 +107,6 @@ def _import(connection: Connection, held: Services, tenant_id: int, id_: UUID) -
     def weights(staged: Staged, manifest: Manifest) -> None:
         widths = check_spec(manifest.spec, held.settings)
         check_weights(staged.path, manifest.spec, widths.read, widths.write)
+        dictionaries.set_size(connection, id_, staged.n_bytes)
 
     return Import(open_target, weights, held.blobs)

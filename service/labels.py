@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import TypeAdapter
 
 from schema.labels import Label
-from schema.store import dictionaries, labels
+from schema.store import dictionaries, labels, runs
 from schema.store.database import Connection
 from schema.wire import LabelPage, LabelQuery
 from service import examples
@@ -24,6 +24,8 @@ def list_labels(dictionary_id: UUID, query: Annotated[LabelQuery, Query()], held
 
     def work(connection: Connection) -> LabelPage:
         dictionaries.get(connection, tenant_id, dictionary_id)
+        if query.run_id is not None:
+            runs.get(connection, tenant_id, query.run_id)
         return read_page(connection, dictionary_id, query)
 
     return held.database.run(work)

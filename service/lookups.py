@@ -10,6 +10,7 @@ from schema.lookups import LabelsFound, LabelsWanted, SimilarFeature, SimilarFea
 from schema.store import dictionaries, evidence, features, labels
 from schema.store.database import Connection
 from service import examples, label_examples
+from service.auth import needs
 from service.deps import Held, Index, Tenant, check_index
 
 router = APIRouter(prefix="/v1", responses=examples.PROBLEMS)
@@ -18,6 +19,7 @@ _NO_EVIDENCE = "no run has compared the directions of this dictionary for this f
 
 
 @router.post("/labels/bulk", tags=["labels"], responses=examples.ok(label_examples.LABELS_FOUND))
+@needs("read")
 def find_labels(
     wanted: Annotated[LabelsWanted, Body(openapi_examples=label_examples.LABELS_WANTED)], held: Held, tenant_id: Tenant
 ) -> LabelsFound:

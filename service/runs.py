@@ -13,7 +13,7 @@ from schema.records import Run, RunSpec
 from schema.reports import RunReport
 from schema.selection import parse_selection
 from schema.settings import Settings
-from schema.store import corpora, dictionaries, reports, runs
+from schema.store import corpora, dictionaries, quotas, reports, runs
 from schema.store.database import Connection
 from schema.wire import LabelPage, LabelQuery, PageQuery, Resume, RunPage, RunQuery
 from service import examples, labels
@@ -174,6 +174,7 @@ def sizes_of(connection: Connection, tenant_id: int, spec: RunSpec, held: Servic
 
 def _submit(connection: Connection, tenant_id: int, id_: UUID, spec: RunSpec, held: Services) -> runs.Submitted:
     n_features, n_shards = sizes_of(connection, tenant_id, spec, held)
+    quotas.check_runs(connection, tenant_id, 1, held.settings.max_unfinished_runs)
     llms = profiles.recipes(spec.profiles, held.settings)
     return runs.submit(connection, tenant_id, id_, spec, n_features=n_features, n_shards=n_shards, llms=llms)
 

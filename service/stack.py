@@ -15,12 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
+from uuid import uuid4
 
 import httpx
 
-from schema.errors import DatabaseUnavailable, GlossariumError, StackError
+from schema.errors import DatabaseUnavailable, GlossariumError, StackError, Unauthorized
+from schema.keys import KeySpec, make_credentials, parse_key
 from schema.settings import Settings
-from schema.store import database, leases
+from schema.store import database, keys, leases
 from service.folder import DataFolder, StackState, choose_port
 from service.processes import LogFiles, Supervisor
 from service.servers import DATABASE, QUIET, Ports, compose
@@ -85,6 +87,11 @@ class Stack:
     def api_url(self) -> str:
         """Return the URL of the API."""
         return self.state.api_url
+
+    @property
+    def key(self) -> str:
+        """Return an API key that may do everything."""
+        return self._folder.key() or ""
 
     @property
     def pid(self) -> int:
@@ -178,6 +185,7 @@ def _bring_up(supervisor: Supervisor, state: StackState, folder: DataFolder, set
         supervisor.say(f"database ready, {len(applied)} migrations applied")
         if "database_url" not in settings.model_fields_set:
             _resume(supervisor, state.database_url)
+        _make_key(state.database_url, folder)
         supervisor.open_gate()
         _wait_for_api(supervisor, state.api_url)
     except GlossariumError as exc:
@@ -203,6 +211,25 @@ def _resume(supervisor: Supervisor, url: str) -> None:
         released = leases.release_all(connection)
     if released:
         supervisor.say(f"{released} jobs that were in hand begin again")
+
+
+def _make_key(url: str, folder: DataFolder) -> None:
+    """See that the folder holds an API key that the database knows: a new one the first time, or where that is over."""
+    with database.connect(url) as connection:
+        if not _is_valid(connection, folder.key()):
+            credentials = make_credentials(uuid4())
+            spec = KeySpec(name=f"stack on {folder.path}"[-200:], scope="admin")
+            keys.create(connection, keys.tenant(connection, "default"), spec, credentials)
+            folder.keep_key(credentials.text)
+
+
+def _is_valid(connection: database.Connection, text: str | None) -> bool:
+    try:
+        credentials = parse_key(text or "")
+    except Unauthorized:
+        return False
+    stored = keys.find(connection, credentials.id)
+    return stored is not None and credentials.fits(stored.secret_sha256) and stored.key.revoked_at is None
 
 
 def _connect_patiently(supervisor: Supervisor, url: str) -> database.Connection:

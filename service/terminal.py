@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Protocol, TypeVar
 from uuid import UUID
@@ -15,10 +16,12 @@ from schema.records import Dictionary, Record, Run
 from schema.settings import load_settings
 from service import render
 from service.client import Client
+from service.credentials import find_key
 from service.folder import DataFolder
 
 out = Console()
 err = Console(stderr=True)
+_given_key: ContextVar[str | None] = ContextVar("given_key", default=None)
 
 Data = Annotated[Path | None, typer.Option(help="The stack's data folder.", envvar="GLOSSARIUM_DATA_DIR")]
 Api = Annotated[
@@ -58,8 +61,14 @@ def find_api(data: Path | None, api: str | None) -> str:
 
 
 def open_client(data: Path | None, api: str | None) -> Client:
-    """Return a client of the API. Raises as `find_api`."""
-    return Client(find_api(data, api))
+    """Return a client of the API, with the key that was given or is found. Raises as `find_api`."""
+    url = find_api(data, api)
+    return Client(url, key=find_key(url, _given_key.get(), data))
+
+
+def use_key(key: str | None) -> None:
+    """Let the client come with this key, None for one that is found."""
+    _given_key.set(key)
 
 
 def data_folder(data: Path | None) -> DataFolder:

@@ -11,9 +11,10 @@ import httpx
 from pydantic import ValidationError
 
 from schema import errors
-from schema.errors import GlossariumError, Unavailable
+from schema.errors import GlossariumError, RateLimited, Unavailable
 from schema.records import Record
 from schema.wire import Problem
+from service.credentials import find_key
 
 R = TypeVar("R", bound=Record)
 Progress = Callable[[int, int], None]
@@ -22,10 +23,13 @@ Progress = Callable[[int, int], None]
 _CHUNK = 1 << 20
 CHECK_S = 600.0  # the service checks an upload before it answers: gigabytes take minutes
 _BY_STATUS: dict[int, type[GlossariumError]] = {
+    401: errors.Unauthorized,
+    403: errors.Forbidden,
     404: errors.NotFound,
     409: errors.Conflict,
     413: errors.TooLarge,
     422: errors.InvalidInput,
+    429: errors.RateLimited,
     503: errors.Unavailable,
     507: errors.StorageFull,
 }
@@ -34,11 +38,25 @@ _BY_STATUS: dict[int, type[GlossariumError]] = {
 class Transport:
     """A connection to an API. Knows none of its endpoints."""
 
-    def __init__(self, base_url: str, timeout: float = 30.0, *, transport: httpx.BaseTransport | None = None) -> None:
-        """Name the API by its URL, without `/v1`; `timeout` is in seconds and for each read or write."""
+    def __init__(
+        self,
+        base_url: str,
+        timeout: float = 30.0,
+        *,
+        key: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Name the API by its URL, without `/v1`; `timeout` is in seconds and for each read or write.
+
+        key:  an API key; without one, that of `GLOSSARIUM_API_KEY`, or of the embedded stack that listens there.
+
+        Raises: Unauthorized if the key can't be sent.
+        """
         self.base_url = base_url.rstrip("/")
         self._timeout_s = timeout
-        self._http = httpx.Client(base_url=self.base_url, timeout=timeout, transport=transport)
+        known = find_key(self.base_url, key)
+        headers = {} if known is None else {"Authorization": f"Bearer {known}"}
+        self._http = httpx.Client(base_url=self.base_url, headers=headers, timeout=timeout, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -137,6 +155,8 @@ def error_of(response: httpx.Response) -> GlossariumError:
     kind = getattr(errors, problem.error, GlossariumError)
     if not (isinstance(kind, type) and issubclass(kind, GlossariumError)):
         kind = GlossariumError
+    if issubclass(kind, RateLimited):
+        return kind(problem.detail, retry_after_s=float(response.headers.get("Retry-After", 1)))
     return kind(problem.detail)
 
 

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from schema.blobs import Staged
 from schema.errors import InvalidInput, TooLarge
+from schema.store import quotas
 from service.deps import Services
 
 OPENAPI_HEADERS = [
@@ -40,6 +41,7 @@ def received(request: Request, held: Services) -> Iterator[Staged]:
 
     Raises: TooLarge over the operator's limit; InvalidInput where it was cut off or its checksum is wrong.
     """
+    request.state.uploading = True
     limit = held.settings.max_upload_bytes
     length = _length(request)
     promised = _promised(request)
@@ -51,6 +53,12 @@ def received(request: Request, held: Services) -> Iterator[Staged]:
         if promised is not None and staged.sha256 != promised:
             raise InvalidInput(f"the upload has sha256 {staged.sha256} and not {promised}; send it again")
         yield staged
+
+
+def check_room(held: Services, tenant_id: int, staged: Staged) -> None:
+    """Refuse a file that the tenant has no room for. Raises QuotaExceeded."""
+    limit = held.settings.max_stored_bytes
+    held.database.run(lambda connection: quotas.check_bytes(connection, tenant_id, staged.n_bytes, limit))
 
 
 def _limit(limit: int) -> str:

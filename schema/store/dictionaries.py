@@ -76,7 +76,7 @@ def of_collections(connection: Connection, collection_ids: Sequence[UUID]) -> di
     return found
 
 
-def set_weights(connection: Connection, tenant_id: int, id_: UUID, sha256: str) -> Dictionary:
+def set_weights(connection: Connection, tenant_id: int, id_: UUID, sha256: str, *, n_bytes: int = 0) -> Dictionary:
     """Give a dictionary its (checked) weights and its features; the same weights once more change nothing.
 
     Raises: NotFound if this tenant has no such dictionary; Conflict if its state forbids weights.
@@ -87,7 +87,12 @@ def set_weights(connection: Connection, tenant_id: int, id_: UUID, sha256: str) 
         return dictionary
     features.create(connection, id_, dictionary.spec.n_features)
     digest = digest_of(dictionary.spec, sha256)
-    return _one(_queries.set_weights(connection, id=id_, sha256=sha256, digest=digest))
+    return _one(_queries.set_weights(connection, id=id_, sha256=sha256, digest=digest, n_bytes=n_bytes))
+
+
+def set_size(connection: Connection, id_: UUID, n_bytes: int) -> None:
+    """Note how large the weights are that a dictionary came with."""
+    _queries.set_size(connection, id=id_, n_bytes=n_bytes)
 
 
 def refuse_weights(dictionary: Dictionary, sha256: str | None = None) -> None:

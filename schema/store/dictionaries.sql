@@ -39,9 +39,12 @@ LIMIT :most;
 
 -- name: set_weights
 UPDATE dictionary
-SET state = 'ready', weights_sha256 = :sha256, digest = :digest, error = NULL
+SET state = 'ready', weights_sha256 = :sha256, digest = :digest, error = NULL, n_bytes = :n_bytes
 WHERE id = :id
 RETURNING id, spec, state, weights_sha256, digest, error, created_at;
+
+-- name: set_size!
+UPDATE dictionary SET n_bytes = :n_bytes WHERE id = :id;
 
 -- name: fail
 UPDATE dictionary SET state = 'failed', error = :error

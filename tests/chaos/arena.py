@@ -109,7 +109,7 @@ class Arena:
     @property
     def client(self) -> Client:
         """Return a client of the API."""
-        return Client(self.stack.api_url)
+        return Client(self.stack.api_url, key=self.stack.key)
 
     def submit(self, dictionary: Dictionary, corpus: UUID, **changes: Any) -> Run:
         """Ask for labels of features of a dictionary, all of them unless told otherwise."""

@@ -160,10 +160,11 @@ def bells_rung_often(arena: Arena, size: Size) -> Outcome:
 def database_crashed(arena: Arena, size: Size) -> Outcome:
     """5. Postgres is restarted in immediate mode; the API answers 503 meanwhile, never 500."""
     trial, worst, n, answers = Trial(arena, size.features), 0.0, 0, set[int]()
+    url, headers = f"{arena.stack.api_url}/v1/runs/{trial.id}", {"Authorization": f"Bearer {arena.stack.key}"}
 
     def ask() -> None:
         with contextlib.suppress(httpx.TransportError):
-            answers.add(httpx.get(f"{arena.stack.api_url}/v1/runs/{trial.id}", timeout=20).status_code)
+            answers.add(httpx.get(url, headers=headers, timeout=20).status_code)
 
     trial.under_way("exemplars")
     with Watch(ask, 0.02):

@@ -47,7 +47,7 @@ def main() -> int:
     with (
         _llm(options.model, options.folder),
         Stack(options.folder / "stack") as stack,
-        Client(stack.api_url, timeout=120.0) as client,
+        Client(stack.api_url, timeout=120.0, key=stack.key) as client,
     ):
         bed = _bed(client, stack, options.folder)
         for step in options.only:

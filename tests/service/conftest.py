@@ -8,15 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import httpx
 import numpy as np
+import psycopg
 import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from schema.errors import DatabaseUnavailable
+from schema.keys import KeySpec, Scope, make_credentials
 from schema.records import Dictionary, DictionarySpec, Encoder
 from schema.settings import Settings
+from schema.store import database, keys
 from schema.subjects import BUNDLED
 from service.app import create_app
 from service.client import Client
@@ -34,6 +39,12 @@ class Api(NamedTuple):
     settings: Settings
     client: Client
     http: httpx.Client
+    key: str
+
+    def with_key(self, text: str | None) -> httpx.Client:
+        """Return a plain client that comes with another key, or with none."""
+        headers = {} if text is None else bearer(text)
+        return httpx.Client(base_url=self.url, timeout=30, headers=headers)
 
     def files(self) -> list[Path]:
         """Return every file that the service keeps, whole or not."""
@@ -48,9 +59,23 @@ class Api(NamedTuple):
         return str(body["detail"])
 
 
+def make_key(url: str, scope: Scope = "admin", tenant: str = "default", **changes: object) -> str:
+    """Return the text of a new key in a database."""
+    spec = KeySpec.model_validate({"name": f"{scope} of {tenant}", "scope": scope, **changes})
+    credentials = make_credentials(uuid4())
+    with database.connect(url) as connection:
+        keys.create(connection, keys.tenant(connection, tenant), spec, credentials)
+    return credentials.text
+
+
+def bearer(key: str) -> dict[str, str]:
+    """Return the header that a key is sent in."""
+    return {"Authorization": f"Bearer {key}"}
+
+
 @contextmanager
 def serving(settings: Settings) -> Iterator[Api]:
-    """Serve an application for a while."""
+    """Serve an application for a while, to clients whose key may do everything; the command line finds it, too."""
     app = create_app(settings)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -63,8 +88,17 @@ def serving(settings: Settings) -> Iterator[Api]:
     port = server.servers[0].sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     try:
-        with Client(url) as client, httpx.Client(base_url=url, timeout=30) as http:
-            yield Api(url, app, settings, client, http)
+        key = make_key(settings.database_url)
+    except (DatabaseUnavailable, psycopg.Error):  # a test about a database that is away, old or read-only
+        key = make_credentials(uuid4()).text
+    try:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            Client(url, key=key) as client,
+            httpx.Client(base_url=url, timeout=30, headers=bearer(key)) as http,
+        ):
+            patch.setenv("GLOSSARIUM_API_KEY", key)
+            yield Api(url, app, settings, client, http, key)
     finally:
         server.should_exit = True
         thread.join(30)

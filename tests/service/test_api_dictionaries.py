@@ -237,7 +237,8 @@ def test_a_connection_that_breaks_off_leaves_nothing(api: Api, waiting: Dictiona
     place = urlsplit(api.url)
     assert place.hostname
     assert place.port
-    head = f"PUT {weights_url(waiting)} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(GOOD)}\r\n\r\n"
+    head = f"PUT {weights_url(waiting)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key}\r\n"
+    head += f"Content-Length: {len(GOOD)}\r\n\r\n"
     with socket.create_connection((place.hostname, place.port)) as connection:
         connection.sendall(head.encode() + GOOD[: len(GOOD) // 2])
         deadline = time.monotonic() + 10

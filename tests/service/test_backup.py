@@ -88,7 +88,7 @@ def _of(folder: DataFolder) -> Settings:
 
 def _fill(stack: Stack, spec: object, weights: Path, corpus: Path) -> None:
     """Make a row in most tables, through the API, and let the workers go idle."""
-    with Client(stack.api_url) as client:
+    with Client(stack.api_url, key=stack.key) as client:
         dictionary = client.submit_dictionary(spec)  # type: ignore[arg-type]
         client.upload_weights(dictionary.id, weights)
         run = {
@@ -124,7 +124,7 @@ def test_a_restored_stack_is_what_it_was_table_by_table_and_blob_by_blob(kept: K
     with Stack(folder.path, environment=kept.environment) as stack:
         assert tables(stack.state.database_url) == kept.tables
         assert blob_bytes(_of(folder), stack.state.database_url) == kept.blobs
-        with Client(stack.api_url) as client:
+        with Client(stack.api_url, key=stack.key) as client:
             assert [schedule.spec.name for schedule in client.schedules()] == ["nightly"]
 
 

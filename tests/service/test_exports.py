@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psycopg
 import pyarrow.parquet
 import pytest
@@ -229,7 +228,7 @@ def test_an_export_whose_client_leaves_frees_its_connection(
 
     monkeypatch.setattr("service.interchange.tables.write_csv", endless)
     for _ in range(2 * N_LONG):
-        with httpx.stream("GET", f"{api.url}/v1/dictionaries/{known.id}/export") as response:
+        with api.http.stream("GET", f"/v1/dictionaries/{known.id}/export") as response:
             assert next(response.iter_bytes())
         deadline = time.monotonic() + 10
         while in_transaction(api.settings.database_url) and time.monotonic() < deadline:

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from schema import comparisons, edits, lookups, usage, wire
 from schema.collections import Collection, CollectionRun, CollectionSpec
+from schema.keys import AuditEntry, Key, KeySpec, NewKey
 from schema.labels import Feature, FeatureSummary, Label
 from schema.records import Corpus, Dictionary, DictionarySpec, Run, RunSpec, RunTerms
 from schema.reports import RunReport
@@ -17,6 +18,7 @@ from service import (
     examples,
     export_examples,
     feature_examples,
+    key_examples,
     label_examples,
     schedule_examples,
 )
@@ -54,6 +56,10 @@ OPERATIONS = [
         (Schedule, schedule_examples.SCHEDULE),
         (Refresh, schedule_examples.REFRESH),
         (DiffPage, schedule_examples.DIFF),
+        *((KeySpec, example["value"]) for example in key_examples.KEY_SPECS.values()),
+        (Key, key_examples.KEY),
+        (NewKey, key_examples.NEW_KEY),
+        (AuditEntry, key_examples.AUDIT_ENTRY),
         (Label, examples.LABEL),
         (FeatureSummary, feature_examples.FEATURE_SUMMARY),
         (Feature, feature_examples.FEATURE),
@@ -71,6 +77,7 @@ OPERATIONS = [
         (wire.Health, examples.HEALTH),
         (wire.Readiness, examples.READY),
         (wire.Readiness, examples.NOT_READY),
+        *((wire.Problem, example) for example in (examples.NO_KEY, examples.FORBIDDEN, examples.TOO_MANY)),
         (wire.Problem, examples.PROBLEM),
     ],
 )
@@ -128,6 +135,10 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "get /v1/schedules/{schedule_id}/refreshes",
         "get /v1/schedules/{schedule_id}/refreshes/{refresh_id}",
         "get /v1/schedules/{schedule_id}/refreshes/{refresh_id}/diff",
+        "post /v1/keys",
+        "get /v1/keys",
+        "delete /v1/keys/{key_id}",
+        "get /v1/audit",
         "get /health",
         "get /ready",
     }

@@ -80,7 +80,11 @@ def test_a_stack_comes_up_alone_on_its_folder_ends_cleanly_and_finds_its_data_ag
     data = tmp_path / "data"
     with Stack(data, environment=environment) as stack:
         processes = processes_of(stack)
-        with Client(stack.api_url) as client:
+        key = stack.key
+        assert (data / "key").stat().st_mode & 0o777 == 0o600
+        assert httpx.get(f"{stack.api_url}/v1/runs").status_code == 401
+        assert told(environment, "keys", "list", "--data", data)[0]["scope"] == "admin"  # which finds it by itself
+        with Client(stack.api_url, key=key) as client:
             made = client.submit_dictionary(NEURONS)
         refused = glossarium(environment, "up", "--data", data)
         assert refused.returncode == 1
@@ -89,16 +93,19 @@ def test_a_stack_comes_up_alone_on_its_folder_ends_cleanly_and_finds_its_data_ag
         os.kill(stack.pid, signal.SIGINT)
         assert_gone(processes)
     assert DataFolder(data).read_state() is None
+    assert DataFolder(data).key() == key
+    assert not [log for log in (data / "logs").iterdir() if key[-43:] in log.read_text(errors="replace")]
 
     with Stack(data, environment=environment) as stack:
-        with Client(stack.api_url) as client:
+        assert stack.key == key
+        with Client(stack.api_url, key=key) as client:
             assert client.dictionary(made.id) == made
         processes = processes_of(stack)
         os.kill(stack.pid, signal.SIGKILL)
         assert_gone(processes)
 
     with Stack(data, environment=environment) as stack:  # Postgres recovers what was cut off
-        with Client(stack.api_url) as client:
+        with Client(stack.api_url, key=stack.key) as client:
             assert client.dictionary(made.id) == made
         _kill(stack, "worker-llm")
         wait_for(lambda: "worker-llm ended with -9" in (data / "logs" / "stack.log").read_text())
@@ -192,7 +199,7 @@ def _interrupt_in(stack: Stack, run_id: str, stage: Stage) -> None:
         return any(one.stage == stage and one.first_started_at for one in client.run(UUID(run_id)).stages)
 
     processes = processes_of(stack)
-    with Client(stack.api_url) as client:
+    with Client(stack.api_url, key=stack.key) as client:
         wait_for(begun)
     os.kill(stack.pid, signal.SIGINT)
     assert_gone(processes)
