@@ -110,6 +110,7 @@ class ArchivedMember(Record):
     position: int = Field(ge=0)
     selected: bool
     pooled: bool
+    label: int | None = Field(None, description="which of the labels the run gave it; older archives do not say")
 
 
 class ArchivedFeature(Record):
@@ -143,6 +144,7 @@ class ArchivedFeature(Record):
         _check_places("run", [*(one.run for one in self.labels), *(one.run for one in self.runs)], n_runs)
         _check_places("provenance", [one.provenance for one in self.evidence], n_provenance)
         _check_places("current", [self.current], len(self.labels))
+        _check_places("label", [one.label for one in self.runs], len(self.labels))
 
 
 class Block(Record):

@@ -10,6 +10,9 @@ from pydantic import Field
 from schema.evidence import Calibration, Exemplars, SteeredTexts, TokenChange, VocabularyProjection
 from schema.records import Method, Record
 
+MACHINE = "glossarium"
+"""The author of labels that runs made; any other is a person."""
+
 
 class Status(StrEnum):
     """What a value is when it is not a number or a text. Only `ok` counts in a mean."""
@@ -109,12 +112,14 @@ class Score(Record):
 class Label(Record):
     """The published description of a feature, with the scores it is reported with."""
 
+    id: int | None = None
     feature: int
     text: str | None
     status: Status
     method: Method | None
     description_id: int | None
-    author: str = "glossarium"
+    author: str = Field(MACHINE, description="`glossarium`, or the person who wrote it")
+    note: str | None = Field(None, description="why the person wrote it")
     input: Score | None = None
     output: Score | None = None
     output_llm: Score | None = None

@@ -78,7 +78,10 @@ CREATE TABLE feature (
     label_sha256 bytea GENERATED ALWAYS AS (sha256(decode(replace(label, '\', '\\'), 'escape'))) STORED,
     PRIMARY KEY (dictionary_id, index)
 );
+CREATE INDEX feature_by_status ON feature (dictionary_id, status, index);
 CREATE INDEX feature_by_density ON feature (dictionary_id, density, index);
+CREATE INDEX feature_by_input_value ON feature (dictionary_id, input_value, index);
+CREATE INDEX feature_by_output_value ON feature (dictionary_id, output_value, index);
 CREATE INDEX feature_by_input_lift ON feature (dictionary_id, input_lift, index);
 CREATE INDEX feature_by_output_lift ON feature (dictionary_id, output_lift, index);
 CREATE INDEX feature_by_word ON feature USING gin (words) WITH (gin_pending_list_limit = 256) WHERE words IS NOT NULL;
@@ -200,13 +203,15 @@ CREATE TABLE idempotency (
     PRIMARY KEY (tenant_id, key)
 );
 
--- The features of a run by position: members of the pool first. Blocks are ranges of positions.
+-- The features of a run by position: members of the pool first. Blocks are ranges of positions. `label_id` is the label
+-- that the run gave the feature, whatever is current, and whichever run came to the same label since.
 CREATE TABLE run_feature (
     run_id uuid NOT NULL REFERENCES run ON DELETE CASCADE,
     position integer NOT NULL,
     feature integer NOT NULL,
     selected boolean NOT NULL,
     pooled boolean NOT NULL,
+    label_id bigint,
     PRIMARY KEY (run_id, position),
     UNIQUE (run_id, feature)
 );
@@ -439,6 +444,7 @@ CREATE TABLE call (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX call_by_run ON call (run_id);
+CREATE INDEX call_by_time ON call (tenant_id, created_at);
 
 -- What all LLM calls came to, for the operator's metrics: counted where a call is entered, and never from the ledger, which
 -- has millions of rows. `bucket` is that of its latency; `slot` spreads what many sessions count at once over several rows.

@@ -1,21 +1,29 @@
 """What travels over HTTP beside the records: queries, pages, readiness and problems."""
 
-import unicodedata
 from typing import Literal
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field
 
 from schema.labels import FeatureSummary, Label, Status
+from schema.plain import PlainName, PlainText
 from schema.records import Budget, Corpus, Dictionary, Method, Record, Run
 
 FeatureSort = Literal[
-    "index", "-index", "density", "-density", "input_lift", "-input_lift", "output_lift", "-output_lift"
+    "index",
+    "-index",
+    "density",
+    "-density",
+    "input_lift",
+    "-input_lift",
+    "output_lift",
+    "-output_lift",
+    "input_value",
+    "-input_value",
+    "output_value",
+    "-output_value",
 ]
 FeatureStatus = Status | Literal["unlabelled"]
-
-
-_DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 
 
 class PageQuery(Record):
@@ -97,21 +105,10 @@ class ImportedLabel(Record):
     """What somebody else says of a feature: a line of a PUT of descriptions."""
 
     feature: int = Field(ge=0)
-    text: str = Field(min_length=1, max_length=2000)
-    author: str | None = Field(None, max_length=200)
-    model: str | None = Field(None, max_length=200, description="that wrote it")
-    method: str | None = Field(None, max_length=200, description="by which it was found, in the words of its origin")
-
-    @field_validator("text", "author", "model", "method")
-    @classmethod
-    def _is_plain(cls, text: str | None) -> str | None:
-        """Refuse control characters, and marks that make a text read as another."""
-        for character in text or "":
-            if character in _DIRECTION or unicodedata.category(character) in ("Cc", "Cs"):
-                raise ValueError(f"holds the control character U+{ord(character):04X}")
-        if text is not None and not text.strip():
-            raise ValueError("is blank")
-        return text
+    text: PlainText
+    author: PlainName | None = None
+    model: PlainName | None = Field(None, description="that wrote it")
+    method: PlainName | None = Field(None, description="by which it was found, in the words of its origin")
 
 
 class OriginQuery(Record):

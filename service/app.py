@@ -19,9 +19,12 @@ from schema.store import runs as store_runs
 from schema.store.database import open_pool
 from service import (
     collections,
+    comparisons,
+    conditional,
     corpora,
     dictionaries,
     docs,
+    edits,
     errors,
     estimates,
     events,
@@ -31,12 +34,14 @@ from service import (
     health,
     imports,
     labels,
+    lookups,
     metrics,
     prompts,
     runs,
     schedules,
     search,
     trials,
+    usage,
     webhooks,
 )
 from service import keys as key_room
@@ -55,15 +60,19 @@ _ROOMS = (
     estimates,
     runs,
     events,
+    comparisons,
     schedules,
     webhooks,
     features,
     labels,
     trials,
     search,
+    edits,
+    lookups,
     exports,
     imports,
     prompts,
+    usage,
     key_room,
     health,
 )
@@ -75,7 +84,9 @@ its stages, and query features with their label, evidence, descriptions, scores 
 
 Every request needs an API key, as `Authorization: Bearer glk_…`; only `/health`, `/ready` and this page do not.
 Every error is `application/problem+json` with the value, the limit and what to do. Lists are pages: give `next_cursor`
-of a page as `cursor` for the next one. Every POST takes an `Idempotency-Key`, so that it can be repeated safely.
+of a page as `cursor` for the next one. Every POST that stores something takes an `Idempotency-Key`, so that it can be
+repeated safely. What a GET answers has an `ETag`: with that as `If-None-Match`, the same is answered by a 304 without a
+body.
 """
 
 
@@ -131,6 +142,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     kept = metrics.install(app)
     for room in _ROOMS:
         app.include_router(room.router, dependencies=[] if room in _OPEN else [Depends(authenticated)])
+    conditional.install(app)
     app.add_middleware(guards.BodyLimit, most_bytes=settings.max_body_bytes)
     app.add_middleware(guards.Audit)
     app.add_middleware(guards.Headers)

@@ -21,6 +21,7 @@ from service import (
     cli_exports,
     cli_inspect,
     cli_keys,
+    cli_labels,
     cli_runs,
     cli_schedules,
     cli_search,
@@ -68,7 +69,18 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for _room in (cli_runs, cli_collections, cli_inspect, cli_trials, cli_search, cli_exports, cli_backup, cli_doctor):
+_ROOMS = (
+    cli_runs,
+    cli_labels,
+    cli_collections,
+    cli_inspect,
+    cli_trials,
+    cli_search,
+    cli_exports,
+    cli_backup,
+    cli_doctor,
+)
+for _room in _ROOMS:
     app.add_typer(_room.commands)
 app.add_typer(cli_schedules.commands, name="schedule")
 app.add_typer(cli_webhooks.commands, name="webhooks")
@@ -180,9 +192,12 @@ def features(
     status: Annotated[list[str] | None, typer.Option(help="ok, dead, unlabelled …; may be given again")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Of the label; may be given again.")] = None,
     search: Annotated[str | None, typer.Option("--search", "-q", help="A part of the label.")] = None,
-    sort: Annotated[str, typer.Option(help="index, density, input_lift, output_lift; - in front for largest first")] = (
-        "index"
-    ),
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="index, density, input_lift, output_lift, input_value, output_value; - in front for largest first"
+        ),
+    ] = "index",
     min_input_lift: float | None = None,
     min_output_lift: float | None = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 50,

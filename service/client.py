@@ -61,12 +61,13 @@ from schema.wire import (
     RunPage,
 )
 from service import downloads, event_stream
+from service.client_labels import LabelsClient
 from service.listings import Listing
 from service.progress import watch
-from service.transport import CHECK_S, Progress, Transport, as_text, error_of, exception_of
+from service.transport import CHECK_S, Progress, as_text, error_of, exception_of
 
 
-class Client(Transport):
+class Client(LabelsClient):
     """A connection to a Glossarium API.
 
     Raises, from every method: the exception of `schema.errors` that the service raised, with its message; Unavailable

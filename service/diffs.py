@@ -9,11 +9,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from schema.comparisons import RunDifference
 from schema.schedules import Change, FeatureDiff, LabelState, Reason, Refresh, Schedule
 from service.render import printable
 
 _FIRST: tuple[Change, ...] = ("changed", "new", "lost", "rescored", "edited", "same")
 K = TypeVar("K", bound=str)
+D = TypeVar("D", FeatureDiff, RunDifference)
 
 _STYLES: Mapping[str, str] = {"new": "green", "lost": "red", "changed": "yellow"}
 
@@ -57,21 +59,28 @@ def diff(refresh: Refresh, items: Iterable[FeatureDiff], time_zone: str) -> Rend
     summary = Text(summary_of(refresh, time_zone))
     if not rows:
         return summary
-    table = Table(
-        "feature", "because", "label: old, then new", "status", "input\nlift", "output\nlift", show_lines=True
-    )
-    for item in rows:
+    return Group(summary, _table("because", [(row, f"{row.reason}\n{row.change or 'not over'}") for row in rows]))
+
+
+def run_diff(items: Iterable[RunDifference]) -> Table:
+    """Return what two runs said of the same features: a row a feature, old above new."""
+    return _table("change", [(item, item.change) for item in items])
+
+
+def _table(why: str, rows: Iterable[tuple[D, str]]) -> Table:
+    table = Table("feature", why, "label: old, then new", "status", "input\nlift", "output\nlift", show_lines=True)
+    for item, said in rows:
         old, new = item.before, item.after
         style = _STYLES.get(item.change or "", "")
         table.add_row(
             str(item.feature),
-            f"{item.reason}\n{item.change or 'not over'}",
+            said,
             Text("\n").join([Text(_label(old)), Text(_label(new), style=style)]),
             _two(old, new, lambda state: state.status),
             _two(old, new, lambda state: _lift(state.input_lift)),
             _two(old, new, lambda state: _lift(state.output_lift)),
         )
-    return Group(summary, table)
+    return table
 
 
 def summary_of(refresh: Refresh, time_zone: str) -> str:
@@ -106,8 +115,8 @@ def _label(state: LabelState | None) -> str:
     return "–" if state is None or state.label is None else printable(state.label)
 
 
-def _two(old: LabelState, new: LabelState | None, show: Callable[[LabelState], str]) -> str:
-    return f"{show(old)}\n{'–' if new is None else show(new)}"
+def _two(old: LabelState | None, new: LabelState | None, show: Callable[[LabelState], str]) -> str:
+    return "\n".join("–" if state is None else show(state) for state in (old, new))
 
 
 def _lift(value: float | None) -> str:

@@ -113,10 +113,12 @@ def find_collection(client: Client, name: str) -> Collection:
     return find(name, client.collection, client.collections(), missing, lambda found: found.name)
 
 
-def print_json(value: Record | Sequence[Record]) -> None:
+def print_json(value: Record | Sequence[Record | None]) -> None:
     """Print a record, or several."""
     plain = (
-        value.model_dump(mode="json") if isinstance(value, Record) else [item.model_dump(mode="json") for item in value]
+        value.model_dump(mode="json")
+        if isinstance(value, Record)
+        else [None if item is None else item.model_dump(mode="json") for item in value]
     )
     typer.echo(json.dumps(plain, indent=2, ensure_ascii=False))
 

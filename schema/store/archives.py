@@ -55,9 +55,9 @@ def block(connection: Connection, dictionary_id: UUID, some: Range, numbers: Map
     scored = _scores(connection, names, places)
     labelled, ids = _labels(connection, names, numbers, places)
     members: Lines = defaultdict(list)
-    for feature, run_id, position, selected, pooled in _queries.members(connection, **names):
+    for feature, run_id, position, selected, pooled, label_id in _queries.members(connection, **names):
         place = {"run": numbers[run_id], "position": position, "selected": selected, "pooled": pooled}
-        members[feature].append(json.dumps(place))
+        members[feature].append(json.dumps({**place, "label": ids.get(label_id)}))
     lines = [_object(provenance=_list(documents))]
     for feature, density, max_activation, label_id in _queries.features(connection, **names):
         lines.append(

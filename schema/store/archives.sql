@@ -39,7 +39,8 @@ WHERE dictionary_id = :dictionary_id AND feature >= :lo AND feature < :hi
 ORDER BY feature, created_at, author COLLATE "C", recipe COLLATE "C";
 
 -- name: members
-SELECT run_feature.feature, run_feature.run_id, run_feature.position, run_feature.selected, run_feature.pooled
+SELECT run_feature.feature, run_feature.run_id, run_feature.position, run_feature.selected, run_feature.pooled,
+       run_feature.label_id
 FROM run JOIN run_feature ON run_feature.run_id = run.id
 WHERE run.dictionary_id = :dictionary_id AND run_feature.feature >= :lo AND run_feature.feature < :hi
 ORDER BY run_feature.feature, run.created_at, run.id;
@@ -129,10 +130,11 @@ FROM unnest(CAST(:features AS int[]), CAST(:densities AS real[]), CAST(:maxima A
      AS new (feature, density, max_activation);
 
 -- name: put_members!
-INSERT INTO run_feature (run_id, position, feature, selected, pooled)
-SELECT run_id, position, feature, selected, pooled
+INSERT INTO run_feature (run_id, position, feature, selected, pooled, label_id)
+SELECT run_id, position, feature, selected, pooled, label_id
 FROM unnest(CAST(:runs AS uuid[]), CAST(:positions AS int[]), CAST(:features AS int[]), CAST(:selected AS bool[]),
-            CAST(:pooled AS bool[])) AS new (run_id, position, feature, selected, pooled);
+            CAST(:pooled AS bool[]), CAST(:labels AS bigint[]))
+     AS new (run_id, position, feature, selected, pooled, label_id);
 
 -- name: add_reading$
 INSERT INTO reading (recipe) VALUES (:recipe) RETURNING id;

@@ -1,5 +1,6 @@
 """The ledger of LLM calls: what each cost, and what a run's cost together."""
 
+from datetime import date
 from typing import NamedTuple
 from uuid import UUID
 
@@ -7,6 +8,7 @@ from schema.records import CallCount, Usage
 from schema.store import spending
 from schema.store.database import Connection
 from schema.store.queries import load_queries
+from schema.usage import CallTotals, UsageFilter, UsageRow
 
 _queries = load_queries("calls")
 
@@ -59,3 +61,31 @@ def usage(connection: Connection, run_id: UUID) -> Usage:
         by_purpose=tuple(rows),
         spending=spending.summary(connection, run_id),
     )
+
+
+class Group(NamedTuple):
+    """What the calls of a row of usage have in common."""
+
+    day: date
+    purpose: str
+    model: str
+
+
+def totals(connection: Connection, tenant_id: int, filters: UsageFilter) -> CallTotals:
+    """Return what all calls of a tenant used together, as far as they are asked for."""
+    row = _queries.totals(connection, tenant_id=tenant_id, **_asked(filters))
+    return CallTotals(**dict(zip(CallTotals.model_fields, row, strict=True)))
+
+
+def daily(
+    connection: Connection, tenant_id: int, filters: UsageFilter, *, after: Group | None = None, limit: int = 50
+) -> list[UsageRow]:
+    """Return what a tenant's calls used by day, purpose and model, the latest day first; `after` is the last seen."""
+    day, purpose, model = after or (None, None, None)
+    place = {"after_day": day, "after_purpose": purpose, "after_model": model, "most": limit}
+    rows = _queries.daily(connection, tenant_id=tenant_id, **_asked(filters), **place)
+    return [UsageRow(**dict(zip(UsageRow.model_fields, row, strict=True))) for row in rows]
+
+
+def _asked(filters: UsageFilter) -> dict[str, object]:
+    return {name: getattr(filters, name) for name in UsageFilter.model_fields}

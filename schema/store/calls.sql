@@ -34,3 +34,30 @@ FROM call
 WHERE run_id = :run_id
 GROUP BY purpose, status
 ORDER BY purpose, status;
+
+-- name: totals^
+SELECT count(*), count(*) FILTER (WHERE from_cache), coalesce(sum(attempts), 0), coalesce(sum(prompt_tokens), 0),
+       coalesce(sum(cached_tokens), 0), coalesce(sum(completion_tokens), 0),
+       CASE WHEN count(dollars) = count(*) THEN coalesce(sum(dollars), 0) END
+FROM call
+WHERE tenant_id = :tenant_id
+  AND (CAST(:run_id AS uuid) IS NULL OR run_id = :run_id)
+  AND (CAST(:dictionary_id AS uuid) IS NULL OR run_id IN (SELECT id FROM run WHERE dictionary_id = :dictionary_id))
+  AND (CAST(:since AS timestamptz) IS NULL OR created_at >= :since)
+  AND (CAST(:until AS timestamptz) IS NULL OR created_at < :until);
+
+-- name: daily
+SELECT count(*), count(*) FILTER (WHERE from_cache), sum(attempts), sum(prompt_tokens), sum(cached_tokens),
+       sum(completion_tokens), CASE WHEN count(dollars) = count(*) THEN sum(dollars) END, day, purpose, model
+FROM (SELECT *, CAST(created_at AT TIME ZONE 'UTC' AS date) AS day FROM call) AS call
+WHERE tenant_id = :tenant_id
+  AND (CAST(:run_id AS uuid) IS NULL OR run_id = :run_id)
+  AND (CAST(:dictionary_id AS uuid) IS NULL OR run_id IN (SELECT id FROM run WHERE dictionary_id = :dictionary_id))
+  AND (CAST(:since AS timestamptz) IS NULL OR created_at >= :since)
+  AND (CAST(:until AS timestamptz) IS NULL OR created_at < :until)
+  AND (CAST(:after_day AS date) IS NULL OR created_at < CAST(CAST(:after_day AS date) + 1 AS timestamp) AT TIME ZONE 'UTC')
+  AND (CAST(:after_day AS date) IS NULL OR day < :after_day
+       OR (purpose, model) > (CAST(:after_purpose AS text), CAST(:after_model AS text)))
+GROUP BY day, purpose, model
+ORDER BY day DESC, purpose, model
+LIMIT :most;

@@ -4,12 +4,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
+from schema.edits import LabelEdit
 from schema.labels import Description, Sentences, Status
 from schema.recipes import digest
 from schema.schedules import RETRIED
 from schema.store.database import Connection
 from schema.store.queries import as_json, load_queries
 from schema.wire import ImportedLabel
+
+EDITED = "edited here"
+"""The origin of descriptions that are a person's label."""
 
 _queries = load_queries("descriptions")
 
@@ -70,6 +74,12 @@ def put_imported(connection: Connection, dictionary_id: UUID, labels: Sequence[I
         bodies=[description.model_dump_json(exclude={"id", "created_at"}) for description in made],
     )
     return len(list(rows))
+
+
+def put_edited(connection: Connection, dictionary_id: UUID, feature: int, edited: LabelEdit) -> Description:
+    """Store what a person's label says as a description, one of those that are imported, and return it with its id."""
+    said = ImportedLabel(feature=feature, text=edited.text, author=edited.author)
+    return put(connection, dictionary_id, _imported(said, EDITED))
 
 
 def put_sentences(connection: Connection, sentences: Sentences) -> None:

@@ -56,7 +56,34 @@ _ORDERS: dict[FeatureSort, tuple[_Part, ...]] = {
     "-input_lift": _by_value("input_lift", "DESC", "<"),
     "output_lift": _by_value("output_lift", "ASC", ">"),
     "-output_lift": _by_value("output_lift", "DESC", "<"),
+    "input_value": _by_value("input_value", "ASC", ">"),
+    "-input_value": _by_value("input_value", "DESC", "<"),
+    "output_value": _by_value("output_value", "ASC", ">"),
+    "-output_value": _by_value("output_value", "DESC", "<"),
 }
+
+_CONDITIONS: dict[str, LiteralString] = {
+    "status": "status = ANY(%(status)s)",
+    "method": "method = ANY(%(method)s)",
+    "input_success": "input_success = %(input_success)s",
+    "output_success": "output_success = %(output_success)s",
+    "min_density": "density >= CAST(%(min_density)s AS real)",
+    "max_density": "density <= CAST(%(max_density)s AS real)",
+    "min_input_value": "input_value >= CAST(%(min_input_value)s AS real)",
+    "max_input_value": "input_value <= CAST(%(max_input_value)s AS real)",
+    "min_input_lift": "input_lift >= CAST(%(min_input_lift)s AS real)",
+    "max_input_lift": "input_lift <= CAST(%(max_input_lift)s AS real)",
+    "min_output_value": "output_value >= CAST(%(min_output_value)s AS real)",
+    "max_output_value": "output_value <= CAST(%(max_output_value)s AS real)",
+    "min_output_lift": "output_lift >= CAST(%(min_output_lift)s AS real)",
+    "max_output_lift": "output_lift <= CAST(%(max_output_lift)s AS real)",
+    "q": "label ILIKE %(q)s",
+    "run_id": """EXISTS (
+        SELECT 1 FROM run_feature
+        WHERE run_feature.run_id = %(run_id)s AND run_feature.feature = feature.index AND run_feature.selected)""",
+}
+_ONE_STATUS: LiteralString = "status = %(one_status)s"
+"""In an order by index, one status is a range of an index; any of several are not."""
 
 
 def create(connection: Connection, dictionary_id: UUID, n_features: int) -> None:
@@ -95,9 +122,10 @@ def get(connection: Connection, dictionary_id: UUID, index: int) -> FeatureSumma
     return _summary(row)
 
 
-def some(connection: Connection, dictionary_id: UUID, indices: Sequence[int]) -> list[FeatureSummary]:
-    """Return the summaries of some features of a dictionary, by index; those that it lacks are missing."""
-    return [_summary(row) for row in _queries.some(connection, dictionary_id=dictionary_id, indices=list(indices))]
+def load(connection: Connection, dictionary_id: UUID, indices: Sequence[int]) -> dict[int, FeatureSummary]:
+    """Return the summaries of some features by index; those that a dictionary does not have are left out."""
+    rows = _queries.load(connection, dictionary_id=dictionary_id, indices=list(indices))
+    return {row[0]: _summary(row) for row in rows}
 
 
 def count_alive(connection: Connection, dictionary_id: UUID) -> int | None:
@@ -122,7 +150,7 @@ def page(
     limit: int = 50,
 ) -> list[FeatureSummary]:
     """Return features after a position. Those without a value of the sort column come last, by index."""
-    parameters = {"dictionary_id": dictionary_id, **_parameters(filters)}
+    asked = _asked(filters)
     parts = _ORDERS[sort]
     if after is not None and after.value is None:
         parts = parts[-1:]
@@ -130,21 +158,36 @@ def page(
     for part in parts:
         position, beyond = (None, part.start) if after is None else (after, part.beyond)
         value, feature = position or (None, None)
-        query = SQL(cast(LiteralString, _queries.page.sql)).format(beyond=SQL(beyond), order=SQL(part.order))
-        rows = connection.execute(query, {**parameters, "value": value, "feature": feature, "most": limit - len(found)})
-        found += [_summary(row) for row in rows]
+        conditions = SQL(" AND ").join(SQL(condition) for condition in (beyond, *asked.conditions))
+        query = SQL(cast(LiteralString, _queries.page.sql)).format(conditions=conditions, order=SQL(part.order))
+        names = {"dictionary_id": dictionary_id, "value": value, "feature": feature, "most": limit - len(found)}
+        found += [_summary(row) for row in connection.execute(query, {**names, **asked.parameters})]
         if len(found) == limit:
             break
         after = None
     return found
 
 
-def _parameters(filters: FeatureFilter) -> dict[str, Any]:
-    parameters = {name: getattr(filters, name) for name in FeatureFilter.model_fields if name != "q"}
-    parameters["status"] = [str(status) for status in filters.status] or None
-    parameters["method"] = list(filters.method) or None
-    parameters["pattern"] = None if filters.q is None else f"%{_literally(filters.q)}%"
-    return parameters
+class _Asked(NamedTuple):
+    """The filters that are given, as SQL and what is bound to it."""
+
+    conditions: list[LiteralString]
+    parameters: dict[str, Any]
+
+
+def _asked(filters: FeatureFilter) -> _Asked:
+    given = {name: value for name, value in filters if value not in (None, ())}
+    conditions = [_CONDITIONS[name] for name in given]
+    if len(filters.status) == 1:
+        conditions = [_ONE_STATUS if name == "status" else _CONDITIONS[name] for name in given]
+        given["one_status"] = str(filters.status[0])
+    if filters.status:
+        given["status"] = [str(status) for status in filters.status]
+    if filters.method:
+        given["method"] = list(filters.method)
+    if filters.q is not None:
+        given["q"] = f"%{_literally(filters.q)}%"
+    return _Asked(conditions, given)
 
 
 def _literally(text: str) -> str:

@@ -16,38 +16,19 @@ SELECT index, status, label, method, density, max_activation, input_success, inp
 FROM feature
 WHERE dictionary_id = :dictionary_id AND index = :index;
 
--- name: some
+-- name: load
 SELECT index, status, label, method, density, max_activation, input_success, input_value, input_lift, output_success,
        output_value, output_lift
 FROM feature
-WHERE dictionary_id = :dictionary_id AND index = ANY(CAST(:indices AS integer[]))
-ORDER BY index;
+WHERE dictionary_id = :dictionary_id AND index = ANY(:indices);
 
 -- name: page
--- {beyond} and {order} are put in by features.py from a fixed list: keyset pages need other SQL for other orders.
+-- {conditions} and {order} are put in by features.py from fixed lists: other orders and filters need other SQL, and a
+-- condition that is not asked for would keep an index from being used.
 SELECT index, status, label, method, density, max_activation, input_success, input_value, input_lift, output_success,
        output_value, output_lift
 FROM feature
-WHERE dictionary_id = :dictionary_id
-  AND {beyond}
-  AND (CAST(:status AS text[]) IS NULL OR status = ANY(:status))
-  AND (CAST(:method AS text[]) IS NULL OR method = ANY(:method))
-  AND (CAST(:input_success AS boolean) IS NULL OR input_success = :input_success)
-  AND (CAST(:output_success AS boolean) IS NULL OR output_success = :output_success)
-  AND (CAST(:min_density AS real) IS NULL OR density >= CAST(:min_density AS real))
-  AND (CAST(:max_density AS real) IS NULL OR density <= CAST(:max_density AS real))
-  AND (CAST(:min_input_value AS real) IS NULL OR input_value >= CAST(:min_input_value AS real))
-  AND (CAST(:max_input_value AS real) IS NULL OR input_value <= CAST(:max_input_value AS real))
-  AND (CAST(:min_input_lift AS real) IS NULL OR input_lift >= CAST(:min_input_lift AS real))
-  AND (CAST(:max_input_lift AS real) IS NULL OR input_lift <= CAST(:max_input_lift AS real))
-  AND (CAST(:min_output_value AS real) IS NULL OR output_value >= CAST(:min_output_value AS real))
-  AND (CAST(:max_output_value AS real) IS NULL OR output_value <= CAST(:max_output_value AS real))
-  AND (CAST(:min_output_lift AS real) IS NULL OR output_lift >= CAST(:min_output_lift AS real))
-  AND (CAST(:max_output_lift AS real) IS NULL OR output_lift <= CAST(:max_output_lift AS real))
-  AND (CAST(:pattern AS text) IS NULL OR label ILIKE :pattern)
-  AND (CAST(:run_id AS uuid) IS NULL OR EXISTS (
-        SELECT 1 FROM run_feature
-        WHERE run_feature.run_id = :run_id AND run_feature.feature = feature.index AND run_feature.selected))
+WHERE dictionary_id = :dictionary_id AND {conditions}
 ORDER BY {order}
 LIMIT :most;
 

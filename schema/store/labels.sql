@@ -1,15 +1,20 @@
 -- name: lock_feature^
-SELECT label.author
+SELECT label.id, label.author, label.recipe
 FROM feature LEFT JOIN label ON label.id = feature.label_id
 WHERE feature.dictionary_id = :dictionary_id AND feature.index = :feature
 FOR UPDATE OF feature;
 
 -- name: upsert$
-INSERT INTO label (dictionary_id, feature, run_id, author, recipe, body)
-VALUES (:dictionary_id, :feature, :run_id, :author, :recipe, :body)
-ON CONFLICT (dictionary_id, feature, author, recipe) DO UPDATE
-SET run_id = excluded.run_id, body = excluded.body, created_at = excluded.created_at
-RETURNING id;
+WITH written AS (
+    INSERT INTO label (dictionary_id, feature, run_id, author, recipe, body)
+    VALUES (:dictionary_id, :feature, :run_id, :author, :recipe, :body)
+    ON CONFLICT (dictionary_id, feature, author, recipe) DO UPDATE
+    SET run_id = excluded.run_id, body = excluded.body, created_at = excluded.created_at
+    RETURNING id
+), given AS (
+    UPDATE run_feature SET label_id = written.id FROM written WHERE run_id = :run_id AND run_feature.feature = :feature
+)
+SELECT id FROM written;
 
 -- name: summarise!
 WITH queued AS (
@@ -22,19 +27,48 @@ SET label_id = :label_id, status = :status, label = :label, method = :method,
     output_success = :output_success, output_value = :output_value, output_lift = :output_lift
 WHERE dictionary_id = :dictionary_id AND index = :feature;
 
+-- name: clear!
+UPDATE feature
+SET label_id = DEFAULT, status = DEFAULT, label = DEFAULT, method = DEFAULT,
+    input_success = DEFAULT, input_value = DEFAULT, input_lift = DEFAULT,
+    output_success = DEFAULT, output_value = DEFAULT, output_lift = DEFAULT
+WHERE dictionary_id = :dictionary_id AND index = :feature;
+
 -- name: current^
-SELECT label.feature, label.run_id, label.author, label.created_at, label.body
+SELECT label.id, label.feature, label.run_id, label.author, label.created_at, label.body
 FROM feature JOIN label ON label.id = feature.label_id
 WHERE feature.dictionary_id = :dictionary_id AND feature.index = :feature;
 
+-- name: brief
+-- The spec of a dictionary is read once, and not for each of its features.
+WITH known AS MATERIALIZED (
+    SELECT id, CAST(spec ->> 'n_features' AS integer) AS n_features FROM dictionary
+    WHERE tenant_id = :tenant_id AND id IN (SELECT unnest(CAST(:dictionaries AS uuid[])))
+)
+SELECT known.id IS NOT NULL, label.id, feature.label, feature.status, feature.method, label.author,
+       feature.input_value, feature.input_lift, feature.output_value, feature.output_lift
+FROM unnest(CAST(:dictionaries AS uuid[]), CAST(:features AS integer[])) WITH ORDINALITY
+     AS wanted (dictionary_id, index, place)
+LEFT JOIN known ON known.id = wanted.dictionary_id AND wanted.index < known.n_features
+LEFT JOIN feature ON feature.dictionary_id = known.id AND feature.index = wanted.index
+LEFT JOIN label ON label.id = feature.label_id
+ORDER BY wanted.place;
+
 -- name: history
-SELECT feature, run_id, author, created_at, body
+SELECT id, feature, run_id, author, created_at, body
 FROM label
 WHERE dictionary_id = :dictionary_id AND feature = :feature
 ORDER BY created_at DESC, id DESC;
 
+-- name: newest_by^
+SELECT id, feature, run_id, author, created_at, body
+FROM label
+WHERE dictionary_id = :dictionary_id AND feature = :feature AND author = :author
+ORDER BY created_at DESC, id DESC
+LIMIT 1;
+
 -- name: page
-SELECT label.feature, label.run_id, label.author, label.created_at, label.body
+SELECT label.id, label.feature, label.run_id, label.author, label.created_at, label.body
 FROM feature JOIN label ON label.id = feature.label_id
 WHERE feature.dictionary_id = :dictionary_id AND feature.index > :after
   AND (CAST(:run_id AS uuid) IS NULL OR EXISTS (
@@ -44,7 +78,7 @@ ORDER BY feature.index
 LIMIT :most;
 
 -- name: made_by
-SELECT DISTINCT ON (label.feature) label.feature, label.run_id, label.author, label.created_at,
+SELECT DISTINCT ON (label.feature) label.id, label.feature, label.run_id, label.author, label.created_at,
        label.body - 'choice' #- '{output,details}' #- '{output_llm,details}'
            #- '{input,details,activating}' #- '{input,details,neutral}'
 FROM run JOIN label ON label.dictionary_id = run.dictionary_id
@@ -53,14 +87,7 @@ WHERE run.id = :run_id AND label.feature = ANY(:features) AND label.author = :au
 ORDER BY label.feature, label.run_id IS NOT DISTINCT FROM run.id DESC, label.created_at DESC, label.id DESC;
 
 -- name: of_run
-SELECT found.feature, found.run_id, found.author, found.created_at, found.body
-FROM run JOIN run_feature ON run_feature.run_id = run.id AND run_feature.selected
-CROSS JOIN LATERAL (
-    SELECT label.feature, label.run_id, label.author, label.created_at, label.body
-    FROM label
-    WHERE label.dictionary_id = run.dictionary_id AND label.feature = run_feature.feature
-    ORDER BY label.run_id IS NOT DISTINCT FROM run.id DESC, label.created_at DESC, label.id DESC
-    LIMIT 1
-) AS found
-WHERE run.id = :run_id
-ORDER BY found.feature;
+SELECT label.id, label.feature, label.run_id, label.author, label.created_at, label.body
+FROM run_feature JOIN label ON label.id = run_feature.label_id
+WHERE run_feature.run_id = :run_id AND run_feature.selected
+ORDER BY label.feature;

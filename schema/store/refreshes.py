@@ -6,13 +6,13 @@ from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
 
 from schema.errors import NotFound
+from schema.labels import MACHINE
 from schema.records import Dictionary
 from schema.schedules import RETRIED, Change, FeatureDiff, LabelState, Reason, Refresh, ScheduleSpec
 from schema.selection import Selection
 from schema.store import deliveries, dictionaries, runs
 from schema.store.database import Connection
 from schema.store.features import BATCH
-from schema.store.labels import MACHINE
 from schema.store.queries import as_json, load_queries
 
 _queries = load_queries("refreshes")

@@ -136,12 +136,13 @@ def delete_old(connection: Connection, *, most: int, kept_s: float = KEPT_S) -> 
 def _results(connection: Connection, trial: Trial, result: dict[str, Any]) -> dict[str, Any]:
     if trial.kind == "steering":
         steered = Continuations.model_validate(result)
-        found = features.some(connection, trial.dictionary_id, [trial.feature or 0])
-        return {"steering": steered.model_copy(update={"feature": found[0] if found else None})}
+        index = trial.feature or 0
+        found = features.load(connection, trial.dictionary_id, [index])
+        return {"steering": steered.model_copy(update={"feature": found.get(index)})}
     text = TextActivations.model_validate(result)
     named = sorted({one.index for token in text.tokens for one in token.features})
-    found = features.some(connection, trial.dictionary_id, named)
-    return {"activations": text.model_copy(update={"features": tuple(found)})}
+    known = features.load(connection, trial.dictionary_id, named)
+    return {"activations": text.model_copy(update={"features": tuple(known[index] for index in sorted(known))})}
 
 
 def _why_expired(fields: Mapping[str, Any]) -> str:

@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-from schema.archives import ArchivedContext, ArchivedFeature, ArchivedLabel, ArchivedRun, Manifest, label_of
+from schema.archives import (
+    ArchivedContext,
+    ArchivedFeature,
+    ArchivedLabel,
+    ArchivedMember,
+    ArchivedRun,
+    Manifest,
+    label_of,
+)
 from schema.errors import BadArchive, GlossariumError
 from schema.packing import check_packed
 from schema.records import Budget
@@ -94,7 +102,7 @@ def put_block(target: Target, documents: Sequence[Mapping[str, Any]], some: Sequ
     _put_evidence(target, documents, some)
     described = _put_descriptions(target, some)
     _put_scores(target, some, described)
-    _put_labels(target, some, described)
+    labelled = _put_labels(target, some, described)
     members = [(one.feature, member) for one in some for member in one.runs]
     _queries.put_members(
         connection,
@@ -103,6 +111,7 @@ def put_block(target: Target, documents: Sequence[Mapping[str, Any]], some: Sequ
         features=[feature for feature, _ in members],
         selected=[member.selected for _, member in members],
         pooled=[member.pooled for _, member in members],
+        labels=[_id(labelled, one.feature, _given(one, member)) for one in some for member in one.runs],
     )
 
 
@@ -144,11 +153,11 @@ def _put_evidence(target: Target, documents: Sequence[Mapping[str, Any]], some: 
     indexing.add(target.connection, target.dictionary_id, "tokens", sorted({feature for feature, _ in pieces}))
 
 
-Described = dict[tuple[int, int], int]
-"""Ids of descriptions by feature and place."""
+Placed = dict[tuple[int, int], int]
+"""Ids of descriptions, or of labels, by feature and place."""
 
 
-def _put_descriptions(target: Target, some: Sequence[ArchivedFeature]) -> Described:
+def _put_descriptions(target: Target, some: Sequence[ArchivedFeature]) -> Placed:
     made = [(one.feature, place, described) for one in some for place, described in enumerate(one.descriptions)]
     rows = _queries.put_descriptions(
         target.connection,
@@ -171,7 +180,7 @@ def _put_descriptions(target: Target, some: Sequence[ArchivedFeature]) -> Descri
     return {(feature, place): id_ for id_, (feature, place, _) in zip(ids, made, strict=True)}
 
 
-def _put_scores(target: Target, some: Sequence[ArchivedFeature], described: Described) -> None:
+def _put_scores(target: Target, some: Sequence[ArchivedFeature], described: Placed) -> None:
     made = [(one.feature, score) for one in some for score in one.scores]
     _queries.put_scores(
         target.connection,
@@ -183,7 +192,7 @@ def _put_scores(target: Target, some: Sequence[ArchivedFeature], described: Desc
     )
 
 
-def _put_labels(target: Target, some: Sequence[ArchivedFeature], described: Described) -> None:
+def _put_labels(target: Target, some: Sequence[ArchivedFeature], described: Placed) -> Placed:
     made = [(one, place, label) for one in some for place, label in enumerate(one.labels)]
     rows = _queries.put_labels(
         target.connection,
@@ -200,6 +209,13 @@ def _put_labels(target: Target, some: Sequence[ArchivedFeature], described: Desc
         for id_, (one, place, label) in zip(ids, made, strict=True):
             if one.current == place:
                 labels.make_current(target.connection, target.dictionary_id, label_of(one.feature, label), id_)
+    return {(one.feature, place): id_ for id_, (one, place, _) in zip(ids, made, strict=True)}
+
+
+def _given(one: ArchivedFeature, member: ArchivedMember) -> int | None:
+    """Return which label a run gave a feature: that which names the run where the archive does not say."""
+    named = (place for place, label in enumerate(one.labels) if label.run == member.run)
+    return next(named, None) if member.label is None else member.label
 
 
 def _body(label: ArchivedLabel, description_id: int | None) -> dict[str, Any]:
@@ -208,8 +224,8 @@ def _body(label: ArchivedLabel, description_id: int | None) -> dict[str, Any]:
     return {**label.body, **facets, "description_id": description_id}
 
 
-def _id(described: Described, feature: int, place: int | None) -> int | None:
-    return None if place is None else described[feature, place]
+def _id(placed: Placed, feature: int, place: int | None) -> int | None:
+    return None if place is None else placed[feature, place]
 
 
 def _unpacked(what: str, text: str) -> bytes:

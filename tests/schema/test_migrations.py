@@ -5,9 +5,11 @@ from importlib.resources import files
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 
+from schema.labels import Label, Status
 from schema.records import Amount
-from schema.store import calls, database, spending
+from schema.store import calls, database, features, labels, spending
 from schema.store.calls import Call
 from schema.store.database import Connection
 from tests.conftest import pg_dump
@@ -61,3 +63,30 @@ def test_runs_from_before_accounts_have_spent_what_their_ledger_says(connection:
     untouched = spending.summary(connection, free)
     assert untouched is not None
     assert untouched.spent == Amount(dollars=0, tokens=0)
+
+
+def test_runs_from_before_have_their_own_labels_and_where_those_name_a_later_run_the_newest(
+    connection: Connection, run_id: uuid.UUID
+) -> None:
+    (dictionary_id,) = connection.execute("SELECT dictionary_id FROM run").fetchall()[0]
+    features.create(connection, dictionary_id, 3)
+    later = uuid.uuid4()
+    connection.execute(
+        "INSERT INTO run (id, tenant_id, dictionary_id, spec, state)"
+        " SELECT %s, 1, dictionary_id, spec, 'running' FROM run",
+        (later,),
+    )
+    connection.execute("UPDATE run SET state = 'done' WHERE id = %s", (run_id,))
+    connection.execute(
+        "INSERT INTO run_feature (run_id, position, feature, selected, pooled)"
+        " SELECT run.id, place, place, place < 2, false FROM run, generate_series(0, 2) AS places (place)"
+    )
+    for feature, run, text in ((0, run_id, "own"), (0, later, "later's"), (1, later, "of both")):
+        label = Label(feature=feature, text=text, status=Status.OK, method="lexical", description_id=None)
+        labels.publish(connection, dictionary_id, run, label, text)
+    connection.execute("ALTER TABLE run_feature DROP COLUMN label_id")
+    for index in ("feature_by_input_value", "feature_by_output_value", "feature_by_status", "call_by_time"):
+        connection.execute(SQL("DROP INDEX {}").format(Identifier(index)))
+    connection.execute((files("schema") / "migrations" / "0011.labels-of-runs.sql").read_bytes())
+    for run, texts in ((run_id, ["own", "of both"]), (later, ["later's", "of both"])):
+        assert [one.text for one in labels.of_run(connection, run)] == texts

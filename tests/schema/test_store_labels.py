@@ -4,10 +4,11 @@ import uuid
 
 import pytest
 
-from schema.errors import NotFound
+from schema.edits import LabelEdit
+from schema.errors import Conflict, NotFound
 from schema.labels import Estimate, Label, Score, ScoreKind, Status
 from schema.records import DictionarySpec, Encoder, RunSpec
-from schema.store import dictionaries, features, labels, runs
+from schema.store import descriptions, dictionaries, features, labels, runs
 from schema.store.database import Connection
 
 
@@ -54,7 +55,7 @@ def test_a_published_label_is_current_and_shown_in_lists(
     current = labels.current(connection, dictionary_id, 1)
     assert current is not None
     assert current.created_at is not None
-    assert current.model_copy(update={"created_at": None}) == given.model_copy(update={"run_id": run_id})
+    assert current.model_copy(update={"created_at": None, "id": None}) == given.model_copy(update={"run_id": run_id})
     row = features.get(connection, dictionary_id, 1)
     assert (row.status, row.label, row.method) == ("ok", "rivers", "combined")
     assert (row.input_success, row.input_value, row.input_lift) == (True, 0.75, 0.25)
@@ -134,9 +135,86 @@ def test_a_run_has_labels_of_what_it_selected_and_its_own_first(
     labels.publish(connection, dictionary_id, run_id, label(0, "only in the pool"), "a")
     labels.publish(connection, dictionary_id, run_id, label(1, "first"), "a")
     labels.publish(connection, dictionary_id, later, label(1, "second"), "b")
-    labels.publish(connection, dictionary_id, run_id, label(2, "unchanged"), "a")
+    for run in (run_id, later):
+        labels.publish(connection, dictionary_id, run, label(2, "unchanged"), "a")
     assert [(one.feature, one.text) for one in labels.of_run(connection, run_id)] == [(1, "first"), (2, "unchanged")]
     assert [(one.feature, one.text) for one in labels.of_run(connection, later)] == [(1, "second"), (2, "unchanged")]
+
+
+def test_a_run_keeps_what_it_gave_a_feature_beside_a_persons_label(
+    connection: Connection, dictionary_id: uuid.UUID, run_id: uuid.UUID
+) -> None:
+    edited(connection, dictionary_id, None)
+    labels.publish(connection, dictionary_id, run_id, label(1, "rivers"), "a")
+    assert [one.text for one in labels.of_run(connection, run_id)] == ["rivers"]
+    assert features.get(connection, dictionary_id, 1).label == "the Danube"
+
+
+def edited(connection: Connection, dictionary_id: uuid.UUID, seen: int | None, text: str = "the Danube") -> int:
+    """Edit the label of feature 1 as Ada, and return the id of what stands there then."""
+    edit = LabelEdit(text=text, author="ada", note="read forty contexts", seen=seen)
+    made = labels.edit(connection, dictionary_id, 1, edit)
+    assert (made.text, made.author, made.note, made.status) == (text, "ada", "read forty contexts", Status.OK)
+    assert made.id is not None
+    return made.id
+
+
+def test_an_edit_is_a_label_and_a_description_that_competes(
+    connection: Connection, dictionary_id: uuid.UUID, run_id: uuid.UUID
+) -> None:
+    first = labels.publish(connection, dictionary_id, run_id, label(1, "rivers"), "a")
+    edited(connection, dictionary_id, first)
+    row = features.get(connection, dictionary_id, 1)
+    assert (row.label, row.status, row.method, row.input_value) == ("the Danube", "ok", "imported", None)
+    ((description,),) = descriptions.imported(connection, dictionary_id, [1]).values()
+    current = labels.current(connection, dictionary_id, 1)
+    assert current is not None
+    assert current.description_id == description.id
+    assert (description.text, description.parameters) == ("the Danube", {"origin": "edited here", "author": "ada"})
+
+
+def test_an_edit_of_what_was_not_seen_is_refused_and_the_same_edit_again_changes_nothing(
+    connection: Connection, dictionary_id: uuid.UUID, run_id: uuid.UUID
+) -> None:
+    first = labels.publish(connection, dictionary_id, run_id, label(1, "rivers"), "a")
+    with pytest.raises(Conflict, match=rf"feature 1 has label {first} by glossarium by now, .* \(None\); look again"):
+        edited(connection, dictionary_id, None)
+    mine = edited(connection, dictionary_id, first)
+    assert edited(connection, dictionary_id, first) == mine
+    assert len(labels.history(connection, dictionary_id, 1)) == 2
+    with pytest.raises(Conflict, match=rf"feature 1 has label {mine} by ada by now"):
+        edited(connection, dictionary_id, first, "the Rhine")
+    assert edited(connection, dictionary_id, mine, "the Rhine") > mine
+    with pytest.raises(NotFound, match="has no feature 4"):
+        labels.edit(connection, dictionary_id, 4, LabelEdit(text="t", author="ada", seen=None))
+
+
+def test_what_is_withdrawn_gives_way_to_the_newest_label_by_a_run(
+    connection: Connection, dictionary_id: uuid.UUID, run_id: uuid.UUID
+) -> None:
+    labels.publish(connection, dictionary_id, run_id, label(1, "rivers"), "a")
+    first = labels.publish(connection, dictionary_id, run_id, label(1, "lakes"), "b")
+    mine = edited(connection, dictionary_id, first)
+    labels.publish(connection, dictionary_id, run_id, label(1, "water", input=score("input", 0.75, 0.25, True)), "c")
+    with pytest.raises(Conflict, match=f"feature 1 has label {mine} by ada by now"):
+        labels.withdraw(connection, dictionary_id, 1, first)
+    labels.withdraw(connection, dictionary_id, 1, mine)
+    row = features.get(connection, dictionary_id, 1)
+    assert (row.label, row.method, row.input_lift) == ("water", "combined", 0.25)
+    with pytest.raises(NotFound, match="feature 1 has no label by a person"):
+        labels.withdraw(connection, dictionary_id, 1, mine)
+    labels.publish(connection, dictionary_id, run_id, label(1, "rain"), "d")
+    assert features.get(connection, dictionary_id, 1).label == "rain"
+    assert len(labels.history(connection, dictionary_id, 1)) == 5
+
+
+def test_a_feature_whose_only_label_is_withdrawn_is_unlabelled(
+    connection: Connection, dictionary_id: uuid.UUID
+) -> None:
+    before = features.get(connection, dictionary_id, 1)
+    labels.withdraw(connection, dictionary_id, 1, edited(connection, dictionary_id, None))
+    assert labels.current(connection, dictionary_id, 1) is None
+    assert features.get(connection, dictionary_id, 1) == before
 
 
 def test_pages_of_labels_go_by_feature(connection: Connection, dictionary_id: uuid.UUID, run_id: uuid.UUID) -> None:

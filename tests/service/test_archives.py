@@ -107,6 +107,9 @@ def test_an_import_has_all_that_the_api_shows(api: Api, elsewhere: Api, whole: D
     assert [score.description_id for score in after.scores if score.kind == "input"] == [described.id]
     history = elsewhere.http.get(f"/v1/dictionaries/{made.id}/features/3/labels").json()
     assert history[0]["text"] == "newer"
+    with database.connect(elsewhere.settings.database_url) as connection:
+        given = [labels.of_run(connection, run.id) for run in elsewhere.client.runs(made.id)]
+    assert [[(one.feature, one.text) for one in some] for some in given] == [[(3, "newer")], []]
     assert history[1]["input"]["description_id"] == described.id
     states = {run.spec.features: (run.state, run.dictionary_id) for run in elsewhere.client.runs()}
     assert states == {"0-5": ("done", made.id), "all": ("cancelled", made.id)}

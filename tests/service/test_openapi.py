@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from schema import wire
+from schema import comparisons, edits, lookups, usage, wire
 from schema.collections import Collection, CollectionRun, CollectionSpec
 from schema.keys import AuditEntry, Key, KeySpec, NewKey
 from schema.labels import Feature, FeatureSummary, Label
@@ -23,6 +23,7 @@ from service import (
     export_examples,
     feature_examples,
     key_examples,
+    label_examples,
     schedule_examples,
     search_examples,
     trial_examples,
@@ -32,6 +33,7 @@ from service.app import create_app
 from tests.service.conftest import Api
 
 DOCUMENT: dict[str, Any] = create_app().openapi()
+STORES_NOTHING = {"post /v1/runs/estimate", "post /v1/labels/bulk"}
 OPERATIONS = [
     (f"{method} {path}", operation)
     for path, methods in DOCUMENT["paths"].items()
@@ -85,6 +87,13 @@ OPERATIONS = [
         (Feature, feature_examples.FEATURE),
         (SearchPage, search_examples.SEARCH_PAGE),
         (TokenPage, search_examples.TOKEN_PAGE),
+        *((edits.LabelEdit, example["value"]) for example in label_examples.EDITS.values()),
+        (Label, label_examples.EDITED),
+        *((lookups.LabelsWanted, example["value"]) for example in label_examples.LABELS_WANTED.values()),
+        (lookups.LabelsFound, label_examples.LABELS_FOUND),
+        (lookups.SimilarFeatures, label_examples.SIMILAR_FEATURES),
+        (comparisons.RunDiffPage, label_examples.RUN_DIFF),
+        (usage.UsagePage, label_examples.USAGE),
         (wire.LabelsImported, export_examples.LABELS_IMPORTED),
         (wire.PromptFile, examples.PROMPT_FILE),
         (wire.RunEstimate, examples.ESTIMATE),
@@ -110,7 +119,11 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "get /v1/dictionaries/{dictionary_id}/features",
         "get /v1/dictionaries/{dictionary_id}/features/{index}",
         "get /v1/dictionaries/{dictionary_id}/features/{index}/labels",
+        "put /v1/dictionaries/{dictionary_id}/features/{index}/label",
+        "delete /v1/dictionaries/{dictionary_id}/features/{index}/label",
+        "get /v1/dictionaries/{dictionary_id}/features/{index}/similar",
         "get /v1/dictionaries/{dictionary_id}/labels",
+        "post /v1/labels/bulk",
         "get /v1/dictionaries/{dictionary_id}/export",
         "put /v1/dictionaries/{dictionary_id}/descriptions",
         "post /v1/dictionaries/import",
@@ -129,6 +142,8 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "get /v1/runs/{run_id}/labels",
         "get /v1/runs/{run_id}/report",
         "get /v1/runs/{run_id}/events",
+        "get /v1/runs/{run_id}/diff",
+        "get /v1/usage",
         "post /v1/runs/{run_id}/cancel",
         "post /v1/runs/{run_id}/pause",
         "post /v1/runs/{run_id}/resume",
@@ -173,11 +188,13 @@ def test_every_operation_has_an_answer_by_example(name: str, operation: dict[str
     for status, answer in answers.items():
         media = "text/event-stream" if name.endswith("/events") else "application/json"
         assert status == "204" or "example" in answer["content"][media]
+    if name.startswith("get /v1") and not name.endswith("/export"):
+        assert "304" in operation["responses"]
     if name.split()[1].startswith("/v1"):
         assert "example" in operation["responses"]["default"]["content"]["application/problem+json"]
     if name in ("post /v1/runs", "post /v1/dictionaries"):
         assert operation["requestBody"]["content"]["application/json"]["examples"]
-    if name.startswith("post") and name != "post /v1/runs/estimate":  # which stores nothing
+    if name.startswith("post") and name not in STORES_NOTHING:
         assert "idempotency-key" in {parameter["name"].lower() for parameter in operation["parameters"]}
 
 
