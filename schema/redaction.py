@@ -38,6 +38,7 @@ _PATTERNS = (
     ),
     (re.compile(r"(?P<kept>[?&](?:token|key|sig|signature)=)[^\s&\"']+", re.IGNORECASE), rf"\g<kept>{REDACTED}"),
     (re.compile(r"\bsk-[\w-]{16,}"), REDACTED),
+    (re.compile(r"\bglk_[0-9a-f]{32}_[\w-]{43}"), REDACTED),
 )
 
 
@@ -81,8 +82,8 @@ class Redaction:
 
 def known_secrets(settings: Settings) -> set[str]:
     """Return every key and password that this process knows of."""
-    held = [settings.secret, settings.llm_api_key, settings.embeddings_api_key, settings.metrics_token]
-    found = {one.get_secret_value() for one in held}
+    held = [settings.secret, settings.llm_api_key, settings.embeddings_api_key, settings.metrics_token, settings.api_key]
+    found = {one.get_secret_value() for one in held if one is not None}
     for url in (settings.database_url, settings.redis_url):
         password = urlsplit(url).password or ""
         found |= {password, unquote(password)}

@@ -126,5 +126,5 @@ def _note(held: Services, caller: Caller, scope: Scope, status: int) -> None:
             lambda connection: audit.put(connection, caller.tenant_id, caller.key_id, method, path, status)
         )
     except GlossariumError as exc:
-        key = str(caller.key_id)
-        _log.error("not in the audit log", key=key, method=method, path=path, status=status, reason=str(exc))
+        key_id = str(caller.key_id)
+        _log.error("not in the audit log", key_id=key_id, method=method, path=path, status=status, reason=str(exc))

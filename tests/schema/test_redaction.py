@@ -31,12 +31,14 @@ SECRET = "hunter2-correct-horse"
         f"PGPASSWORD={SECRET} psql",
         f"GET /v1?token={SECRET}&x=1",
         "Incorrect API key provided: sk-abcdefghijklmnopqrstuvwxyz",
+        f"no such key: glk_{'0f' * 16}_{'abc-_' * 8}xyz",
     ],
 )
 def test_what_looks_like_a_secret_is_taken_out(text: str) -> None:
     cleaned = Redaction().text(text)
     assert SECRET not in cleaned
     assert "sk-abc" not in cleaned
+    assert "abc-_" not in cleaned
     assert REDACTED in cleaned
 
 

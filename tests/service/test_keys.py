@@ -32,7 +32,7 @@ from tests.service.conftest import Api, make_key
 DOCUMENT: dict[str, Any] = create_app().openapi()
 OPERATIONS = [(method, path) for path, methods in DOCUMENT["paths"].items() for method in methods]
 OPEN = {"/health", "/ready"}
-READING = {"/v1/runs/estimate"}
+READING = {"/v1/runs/estimate", "/v1/labels/bulk"}
 """What is sent by POST and only reads."""
 ADMIN = {"/v1/keys", "/v1/keys/{key_id}", "/v1/audit"}
 
