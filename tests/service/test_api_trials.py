@@ -1,7 +1,6 @@
 """Trials over HTTP: with a worker, without one, and everything that is refused."""
 
 import json
-import logging
 import threading
 import time
 import uuid
@@ -11,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from schema.errors import Conflict, NotFound, Unavailable
@@ -26,7 +24,6 @@ from tests.service.conftest import Api, SpecMaker, serving
 from tests.tiny import planted_features
 from tests.workers.house import House, open_house
 
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # stdout is the command's
 PLANTED = planted_features()
 
 

@@ -1,5 +1,6 @@
 """Request ids: given, kept, made, and in every answer and line."""
 
+import logging
 import re
 
 import pytest
@@ -35,7 +36,10 @@ def test_problems_have_an_id_even_those_that_should_not_happen(api: Api, monkeyp
 def test_the_log_says_how_a_request_went_and_under_which_id(api: Api) -> None:
     captured = structlog.testing.LogCapture()
     before = structlog.get_config()
-    structlog.configure(processors=[structlog.contextvars.merge_contextvars, captured])
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, captured],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
     try:
         api.http.get("/v1/runs/00000000-0000-0000-0000-000000000000", headers={"X-Request-ID": "mine"})
         api.http.get("/health")
