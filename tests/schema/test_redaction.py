@@ -93,7 +93,8 @@ def screen(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
     uvicorn = logging.getLogger("uvicorn.error")
-    of_uvicorn, uvicorn.level = uvicorn.level, logging.NOTSET  # servers in this process may have silenced it
+    of_uvicorn = uvicorn.level
+    uvicorn.setLevel(logging.NOTSET)  # servers in this process may have silenced it
     yield capsys
     uvicorn.level = of_uvicorn
     root.handlers, root.level = handlers, level
