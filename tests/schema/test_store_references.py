@@ -9,7 +9,13 @@ from schema.store import artifacts, corpora, references
 from schema.store.database import Connection
 
 OF_BLOBS = {("artifact", "sha256"), ("corpus", "sha256"), ("dictionary", "weights_sha256")}
-OF_OTHER_THINGS = {("idempotency", "body_sha256"), ("completion", "request_sha256")}
+OF_OTHER_THINGS = {
+    ("idempotency", "body_sha256"),
+    ("completion", "request_sha256"),
+    ("api_key", "secret_sha256"),
+    ("feature", "label_sha256"),
+    ("embedding", "text_sha256"),
+}
 
 
 def test_every_blob_is_named_once(connection: Connection) -> None:
