@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -28,14 +29,13 @@ from tests.tiny import make_subject, planted_dictionary, tiny_corpus
 
 Tables = dict[str, list[str]]
 
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'process' ORDER BY 1"
+
 
 def tables(url: str) -> Tables:
-    """Return every row of every table as text, in order."""
+    """Return every row of every table as text, in order; not what processes say of themselves while they run."""
     with database.connect(url) as connection:
-        names = [
-            name
-            for (name,) in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
-        ]
+        names = [name for (name,) in connection.execute(_TABLES)]
         return {
             name: sorted(row[0] for row in connection.execute(SQL("SELECT t::text FROM {} t").format(Identifier(name))))
             for name in names
@@ -106,6 +106,9 @@ def _fill(stack: Stack, spec: object, weights: Path, corpus: Path) -> None:
         while client.run(submitted.id).state in ("queued", "running"):
             pass
         assert client.run(submitted.id).state == "done"
+    with database.connect(stack.state.database_url, autocommit=True) as connection:
+        while connection.execute("SELECT 1 FROM search_queue").fetchone():
+            time.sleep(0.2)
 
 
 @pytest.mark.timeout(400)
