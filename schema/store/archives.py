@@ -9,6 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -65,7 +66,7 @@ def block(connection: Connection, dictionary_id: UUID, some: Range, numbers: Map
                 feature=str(feature),
                 density=json.dumps(density),
                 max_activation=json.dumps(max_activation),
-                current=json.dumps(ids.get(label_id)),
+                current=_number(ids.get(label_id)),
                 evidence=_list(pieces[feature]),
                 descriptions=_list(described[feature]),
                 scores=_list(scored[feature]),
@@ -96,7 +97,8 @@ class _Evidence(NamedTuple):
 
 
 def _evidence(connection: Connection, names: Mapping[str, Any]) -> _Evidence:
-    rows = list(_queries.evidence(connection, **names))
+    # In binary: as text, the payloads alone would be twice as long.
+    rows = connection.execute(_queries.evidence.sql, names, binary=True).fetchall()
     ids = list(dict.fromkeys(row[5] for row in rows))
     documents = dict(_queries.provenance(connection, ids=ids))
     places = _Places(documents)
@@ -104,12 +106,12 @@ def _evidence(connection: Connection, names: Mapping[str, Any]) -> _Evidence:
     for feature, kind, recipe, payload, created_at, provenance_id, _, reading in rows:
         pieces[feature].append(
             _object(
-                kind=json.dumps(kind),
-                recipe=json.dumps(recipe),
+                kind=_text(kind),
+                recipe=_text(recipe),
                 payload=_bytes(payload),
                 created_at=_time(created_at),
                 provenance=str(places.place(provenance_id)),
-                reading=json.dumps(None if reading is None else own_recipe(reading)),
+                reading="null" if reading is None else _text(own_recipe(reading)),
             )
         )
     return _Evidence(pieces, places.texts, {row[6]: own_recipe(row[7]) for row in rows if row[6] is not None})
@@ -156,7 +158,7 @@ def _scores(connection: Connection, names: Mapping[str, Any], places: Mapping[in
     rows = [(row[0], row[4], places.get(row[1], -1), row[5], row) for row in _queries.scores(connection, **names)]
     lines: Lines = defaultdict(list)
     for *_, (feature, description_id, body, created_at, _, _) in sorted(rows, key=lambda row: row[:4]):
-        place = json.dumps(places.get(description_id))
+        place = _number(places.get(description_id))
         lines[feature].append(_object(body=body, created_at=_time(created_at), description=place))
     return lines
 
@@ -171,11 +173,11 @@ def _labels(
         lines[feature].append(
             _object(
                 body=body,
-                author=json.dumps(author),
-                recipe=json.dumps(recipe),
+                author=_text(author),
+                recipe=_text(recipe),
                 created_at=_time(created_at),
-                run=json.dumps(numbers.get(run_id)),
-                description=json.dumps(described.get(description_id)),
+                run=_number(numbers.get(run_id)),
+                description=_number(described.get(description_id)),
             )
         )
     return _Placed(lines, places)
@@ -225,4 +227,14 @@ def _bytes(data: bytes) -> str:
 
 
 def _time(moment: datetime | None) -> str:
-    return json.dumps(stamp(moment))
+    return "null" if moment is None else f'"{stamp(moment)}"'
+
+
+def _number(value: int | None) -> str:
+    return "null" if value is None else str(value)
+
+
+@lru_cache(maxsize=4096)
+def _text(text: str) -> str:
+    """Return a text as JSON; recipes, kinds and authors come again with every feature."""
+    return json.dumps(text)
