@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from schema.errors import BadSelection, GlossariumError, InvalidInput
+from schema.errors import GlossariumError, InvalidInput
 from schema.records import Dictionary
 from schema.settings import load_settings
 from schema.store import database
@@ -40,6 +41,7 @@ from service.terminal import (
     err,
     failed,
     find_dictionary,
+    find_dictionary_with,
     find_run,
     open_client,
     out,
@@ -217,7 +219,7 @@ def features(
     }
     with open_client(data, api) as client:
         listed = client.features(find_dictionary(client, dictionary).id, **filters)
-        found = [item for _, item in zip(range(limit), listed, strict=False)]
+        found = list(islice(listed, limit))
     if as_json:
         print_json(found)
     else:
@@ -228,9 +230,7 @@ def features(
 def show(dictionary: DictionaryName, index: int, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
     """Show everything that is known of a feature."""
     with open_client(data, api) as client:
-        found = find_dictionary(client, dictionary)
-        if not 0 <= index < found.spec.n_features:
-            raise BadSelection(f"feature={index}; {found.spec.name} has 0..{found.spec.n_features - 1}")
+        found = find_dictionary_with(client, dictionary, index)
         feature = client.feature(found.id, index)
     if as_json:
         print_json(feature)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Annotated
 from uuid import UUID, uuid4
 
@@ -73,7 +74,7 @@ def audit(
             known = list(client.api_keys())
             missing = f"no key {key!r}; `glossarium keys list` lists them"
             key_id = find(key, _among(known), known, missing, _name_of).id
-        found = [entry for _, entry in zip(range(limit), client.audit(key_id), strict=False)]
+        found = list(islice(client.audit(key_id), limit))
     print_json(found) if as_json else out.print(_audit_table(found))
 
 

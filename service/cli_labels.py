@@ -1,6 +1,7 @@
 """The commands about labels: look them up, correct them, compare those of two runs, and see what they cost."""
 
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -10,11 +11,9 @@ from schema.comparisons import RunChange
 from schema.edits import LabelEdit
 from schema.errors import BadSelection, NotFound
 from schema.labels import MACHINE
-from schema.records import Dictionary
 from schema.selection import parse_selection
 from schema.usage import UsageFilter
 from service import diffs, label_tables
-from service.client import Client
 from service.terminal import (
     Api,
     AsJson,
@@ -22,6 +21,7 @@ from service.terminal import (
     DictionaryName,
     RunName,
     find_dictionary,
+    find_dictionary_with,
     find_run,
     open_client,
     out,
@@ -70,7 +70,7 @@ def label(
 ) -> None:
     """Write a label of your own. It stands until `withdraw`, whatever runs find."""
     with open_client(data, api) as client:
-        found = _dictionary_with(client, dictionary, index)
+        found = find_dictionary_with(client, dictionary, index)
         (standing,) = client.find_labels([(found.id, index)])
         before = seen if seen is not None else standing.id if standing else None
         made = client.edit_label(found.id, index, LabelEdit(text=text, author=author, note=note, seen=before))
@@ -81,7 +81,7 @@ def label(
 def withdraw(dictionary: DictionaryName, index: Index, data: Data = None, api: Api = None) -> None:
     """Withdraw a label by a person: the newest one by a run stands again."""
     with open_client(data, api) as client:
-        found = _dictionary_with(client, dictionary, index)
+        found = find_dictionary_with(client, dictionary, index)
         (standing,) = client.find_labels([(found.id, index)])
         if standing is None or standing.author == MACHINE:
             raise NotFound(f"feature {index} has no label by a person; `glossarium history` shows what it had")
@@ -95,7 +95,7 @@ def history(
 ) -> None:
     """Show every label that a feature ever had, the newest first."""
     with open_client(data, api) as client:
-        found = client.label_history(_dictionary_with(client, dictionary, index).id, index)
+        found = client.label_history(find_dictionary_with(client, dictionary, index).id, index)
     print_json(found) if as_json else out.print(label_tables.history_table(found))
 
 
@@ -110,7 +110,7 @@ def similar(
 ) -> None:
     """Show the features whose write directions are most like a feature's."""
     with open_client(data, api) as client:
-        found = client.similar(_dictionary_with(client, dictionary, index).id, index, limit)
+        found = client.similar(find_dictionary_with(client, dictionary, index).id, index, limit)
     if as_json:
         print_json(found)
     elif found.reason:
@@ -135,7 +135,7 @@ def diff(
     wanted = _CHANGES.validate_python(change or ())
     with open_client(data, api) as client:
         compared = client.run_diff(find_run(client, run).id, find_run(client, other).id, wanted)
-        items = [item for _, item in zip(range(limit), compared, strict=False)]
+        items = list(islice(compared, limit))
     if as_json:
         print_json(items)
     elif items:
@@ -164,14 +164,6 @@ def usage(
             until=until and until.replace(tzinfo=UTC),
         )
         asked = dict(filters)
-        rows = [row for _, row in zip(range(limit), client.usage(**asked), strict=False)]
+        rows = list(islice(client.usage(**asked), limit))
         total = client.usage_total(**asked)
     print_json(rows) if as_json else out.print(label_tables.usage_table(rows, total))
-
-
-def _dictionary_with(client: Client, name: str, index: int) -> Dictionary:
-    """Return the dictionary of a name. Raises BadSelection if it has no such feature."""
-    found = find_dictionary(client, name)
-    if not 0 <= index < found.spec.n_features:
-        raise BadSelection(f"feature={index}; {found.spec.name} has 0..{found.spec.n_features - 1}")
-    return found

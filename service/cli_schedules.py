@@ -1,5 +1,6 @@
 """`glossarium schedule …`: have labels kept fresh, and see what each night changed."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -89,7 +90,7 @@ def show(
     """Show a schedule and what its last slots led to; with --json the slots."""
     with open_client(data, api) as client:
         found = _find(client, schedule)
-        slots = [slot for _, slot in zip(range(limit), client.refreshes(found.id), strict=False)]
+        slots = list(islice(client.refreshes(found.id), limit))
     if as_json:
         print_json(slots)
         return
@@ -114,7 +115,7 @@ def diff(
     with open_client(data, api) as client:
         found = _find(client, schedule)
         slot = _find_refresh(client, found, refresh)
-        items = [item for _, item in zip(range(limit), client.diff(found.id, slot.id, wanted), strict=False)]
+        items = list(islice(client.diff(found.id, slot.id, wanted), limit))
     print_json(items) if as_json else out.print(diffs.diff(slot, items, found.spec.time_zone))
 
 

@@ -1,6 +1,7 @@
 """`glossarium search`: labels by word and by meaning, features by token."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Annotated, get_args
 
 import typer
@@ -59,7 +60,7 @@ def search(
         if any(value is not None for value in filters.values()):
             raise InvalidInput("--status, --method and lifts are of a question, not of --token")
         listed = client.search_tokens(token or "", _side(promotes, suppresses, fires), **where, limit=limit)
-        hits = [hit for _, hit in zip(range(limit), listed, strict=False)]
+        hits = list(islice(listed, limit))
         print_json(hits) if as_json else out.print(_tokens_table(hits, _names(client, hits)))
 
 

@@ -6,11 +6,22 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from schema.errors import BadSelection
 from schema.labels import FeatureSummary
 from schema.trials import Continuations, SteeredContinuation, SteeringSpec, StrengthUnit, TextActivations
 from service.render import printable
-from service.terminal import Api, AsJson, Data, DictionaryName, err, find_dictionary, open_client, out, print_json, say
+from service.terminal import (
+    Api,
+    AsJson,
+    Data,
+    DictionaryName,
+    err,
+    find_dictionary,
+    find_dictionary_with,
+    open_client,
+    out,
+    print_json,
+    say,
+)
 
 commands = typer.Typer()
 
@@ -52,9 +63,7 @@ def steer(
     asked = {"prompt": prompt, "strengths": strength, "unit": unit, "n_tokens": n_tokens}
     spec = SteeringSpec.model_validate({**asked, "seed": seed, "temperature": temperature})
     with open_client(data, api) as client:
-        about = find_dictionary(client, dictionary)
-        if not 0 <= index < about.spec.n_features:
-            raise BadSelection(f"feature={index}; {about.spec.name} has 0..{about.spec.n_features - 1}")
+        about = find_dictionary_with(client, dictionary, index)
         with err.status("the subject writes …"):
             found = client.steer(about.id, index, spec)
     if as_json:

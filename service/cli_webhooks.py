@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -61,7 +62,7 @@ def show(
     """Show a webhook and what became of its last deliveries; with --json the deliveries."""
     with open_client(data, api) as client:
         found = _find(client, webhook)
-        sent = [delivery for _, delivery in zip(range(limit), client.deliveries(found.id), strict=False)]
+        sent = list(islice(client.deliveries(found.id), limit))
     if as_json:
         print_json(sent)
         return

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from schema.collections import Collection
-from schema.errors import NotFound, Unavailable
+from schema.errors import BadSelection, NotFound, Unavailable
 from schema.records import Dictionary, Record, Run
 from schema.settings import load_settings
 from service import render
@@ -100,6 +100,14 @@ def find_dictionary(client: Client, name: str) -> Dictionary:
     """Return the dictionary of an id, the beginning of an id or a name; of two of one name, the newer."""
     missing = f"no dictionary {name!r}; `glossarium dictionaries` lists them"
     return find(name, client.dictionary, client.dictionaries(), missing, lambda found: found.spec.name)
+
+
+def find_dictionary_with(client: Client, name: str, index: int) -> Dictionary:
+    """Return the dictionary of a name. Raises BadSelection if it has no such feature."""
+    found = find_dictionary(client, name)
+    if not 0 <= index < found.spec.n_features:
+        raise BadSelection(f"feature={index}; {found.spec.name} has 0..{found.spec.n_features - 1}")
+    return found
 
 
 def find_run(client: Client, name: str) -> Run:
