@@ -10,7 +10,7 @@ import redis
 import structlog
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage, RedisStorage
-from limits.strategies import RateLimiter, SlidingWindowCounterRateLimiter
+from limits.strategies import MovingWindowRateLimiter, RateLimiter
 
 from schema.errors import RateLimited
 from schema.settings import Settings
@@ -34,8 +34,8 @@ class Rates:
             redis_url, socket_timeout=_SOCKET_S, socket_connect_timeout=_SOCKET_S, retry=None
         )
         shared = RedisStorage(redis_url, connection_pool=pool, key_prefix="glossarium")
-        self._shared: RateLimiter = SlidingWindowCounterRateLimiter(shared)
-        self._own: RateLimiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._shared: RateLimiter = MovingWindowRateLimiter(shared)
+        self._own: RateLimiter = MovingWindowRateLimiter(MemoryStorage())
         self._away_until: float | None = None
         self._lock = threading.Lock()
 

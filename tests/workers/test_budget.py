@@ -42,7 +42,7 @@ def profiles(tmp_path: Path, server: LLMServer) -> Path:
     """Return an operator's file with one LLM that has prices."""
     path = tmp_path / "profiles.toml"
     path.write_text(
-        f'[profiles.paid]\nbase_url = "{server.base_url}"\nmodel = "m"\ntimeout_s = 2\n'
+        f'[profiles.paid]\nbase_url = "{server.base_url}"\nmodel = "m"\ntimeout_s = 30\n'
         f"prices = {{prompt = {PROMPT}, completion = {COMPLETION}}}\nlimits = {{in_flight = 16}}\n"
     )
     return path
@@ -195,7 +195,7 @@ def test_what_is_never_answered_costs_all_that_it_could(
     server.mode = mode
     if mode == "hang":
         house.settings.llm_profiles.write_text(  # type: ignore[union-attr]
-            house.settings.llm_profiles.read_text().replace("timeout_s = 2", "timeout_s = 0.2")  # type: ignore[union-attr]
+            house.settings.llm_profiles.read_text().replace("timeout_s = 30", "timeout_s = 0.2")  # type: ignore[union-attr]
         )
     try:
         ask(house, run_id)
