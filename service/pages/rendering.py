@@ -42,6 +42,11 @@ def significant(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}g}".replace("-", _MINUS)
 
 
+def signed(value: float) -> str:
+    """Return a number that somebody gave, with its sign and no more digits than it has."""
+    return f"{value:+g}".replace("-", _MINUS)
+
+
 def count(value: int | None) -> str:
     """Return a count with its thousands apart."""
     return "–" if value is None else f"{value:,}"
@@ -122,6 +127,7 @@ def _environment() -> Environment:
     made.filters.update(
         number=number,
         significant=significant,
+        signed=signed,
         count=count,
         percent=percent,
         when=when,

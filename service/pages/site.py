@@ -3,9 +3,9 @@
 from fastapi import Depends, FastAPI
 
 from service.deps import authenticated
-from service.pages import assets, home, session
+from service.pages import assets, home, playground, session
 
-_ROOMS = (home,)
+_ROOMS = (home, playground)
 
 
 def install(app: FastAPI) -> None:
