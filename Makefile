@@ -10,10 +10,10 @@ ORACLES := $(VENV)-oracles
 NEED_PYTHON = @test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test oracles check audit bench bench-api chaos soak
+.PHONY: help install demo up test oracles check audit bench bench-api chaos soak screenshots
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP)  ## make .venv and install everything into it (nothing to do the second time)
 
@@ -74,3 +74,6 @@ chaos: install  ## kill, stop, cut off and poison everything, and hold what is l
 
 soak: install  ## half an hour of runs, memory and connections watched
 	$(BIN)/python -m tests.chaos --soak 30 $(ARGS)
+
+screenshots: install  ## pictures of every page into build/screenshots: of the demo, or ARGS="--url URL --key KEY"
+	$(BIN)/python -m tests.pages.screenshots $(ARGS)

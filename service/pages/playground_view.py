@@ -1,6 +1,5 @@
 """What the playground shows of a trial: values in, values out. Knows no request and no store."""
 
-import os.path
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -65,7 +64,7 @@ def reading_of(found: TextActivations) -> Reading:
 
 
 def _shades(values: Sequence[float]) -> list[int]:
-    """Return how strongly each token is shaded: 1..N_SHADES from the least to the most of those above 0, 0 for others."""
+    """Return how each token is shaded: 1..N_SHADES from the least to the most of those above 0, 0 for others."""
     above = [value for value in values if value > 0]
     low, high = min(above, default=0.0), max(above, default=0.0)
     spread = high - low
@@ -117,7 +116,8 @@ def passages_of(found: Continuations) -> Passages:
 
 def _passage(unsteered: str, one: SteeredContinuation) -> Passage:
     text = one.text or ""
-    n_same = len(os.path.commonprefix([text, unsteered]))
+    pairs = enumerate(zip(text, unsteered, strict=False))
+    n_same = next((i for i, (one_of, other) in pairs if one_of != other), min(len(text), len(unsteered)))
     if n_same < len(text) and not text[n_same].isspace():  # a word that is another is another from its start
         n_same = max(text.rfind(white, 0, n_same) for white in " \n\t") + 1
     return Passage(one, text[:n_same], text[n_same:])
@@ -143,8 +143,8 @@ def _waiting(since_s: float, is_heard: bool) -> str:
     if since_s < _PATIENT_S:
         return "It waits for a worker that holds the subject."
     return (
-        "The workers that hold subjects are busy: with others' texts, or with a run, between whose batches this has its "
-        "turn; if that run is about another subject, when its job is over."
+        "The workers that hold subjects are busy: with others' texts, or with a run. This has its turn between two "
+        "batches of that or, if it is about another subject, when its job is over."
     )
 
 
