@@ -6,7 +6,7 @@ link shows the same to everybody of the tenant for as long as trials are kept, a
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -24,8 +24,6 @@ from schema.trials import (
     MOST_CHARACTERS,
     MOST_STRENGTH,
     MOST_TOKENS,
-    ActivationsSpec,
-    SteeringSpec,
     StrengthUnit,
     Trial,
 )
@@ -129,20 +127,15 @@ class Asked(NamedTuple):
 
 def _asked(query: PlaygroundQuery, bench: Bench) -> Asked:
     """Return what the address says, and what it does not say as the trials that it names had it."""
-    read = bench.text.trial.spec if bench.text else None
-    steered = bench.steered[0].trial.spec if bench.steered else None
-    text = read.text if isinstance(read, ActivationsSpec) else ""
-    prompt = steered.prompt if isinstance(steered, SteeringSpec) else ""
-    return Asked(
-        query.text if query.text is not None else text,
-        query.k,
-        query.prompt if query.prompt is not None else prompt,
-        ", ".join(query.strengths) or _STRENGTHS[query.unit],
-        query.unit,
-        query.n_tokens,
-        query.seed,
-        query.temperature,
-    )
+    said = query.model_dump(include=query.model_fields_set)
+    values = {**query.model_dump(), **_spec(bench.text), **_spec(next(iter(bench.steered), None)), **said}
+    unit = values["unit"]
+    values["strengths"] = ", ".join(map(str, values["strengths"])) or _STRENGTHS[unit]
+    return Asked(**{name: "" if values[name] is None else values[name] for name in Asked._fields})
+
+
+def _spec(shown: Shown | None) -> dict[str, Any]:
+    return {} if shown is None else shown.trial.spec.model_dump()
 
 
 def _read(connection: Connection, tenant_id: int, query: PlaygroundQuery, heard_s: float) -> Bench:

@@ -5,6 +5,7 @@ import { swap } from "./swap.js";
 import { watchTokens } from "./tokens.js";
 
 const LONGEST = 2000; // characters of a text that a link may hold; a longer one is in its trial, for a day
+const MOST_PICKED = 4; // as the page says
 const FIRST_MS = 250;
 const SLOWEST_MS = 2000;
 const $ = (selector) => document.querySelector(selector);
@@ -50,8 +51,11 @@ function complain(form, text) {
   } else if (text) say(text, "bad");
 }
 
+let shown = location.search;
+
 async function show(url, places, { replace = false } = {}) {
   history[replace ? "replaceState" : "pushState"](null, "", url);
+  shown = location.search;
   await swap(url, places);
   mark();
 }
@@ -129,7 +133,7 @@ async function run(form, options) {
 // What is picked already can't be picked again.
 function mark() {
   const known = picked();
-  for (const button of all("[data-pick]")) button.disabled = known.length > 3 || known.includes(Number(button.dataset.pick));
+  for (const button of all("[data-pick]")) button.disabled = known.length >= MOST_PICKED || known.includes(Number(button.dataset.pick));
 }
 
 document.addEventListener("submit", (event) => {
@@ -163,7 +167,9 @@ unit.addEventListener("change", () => {
 $("#text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("#read").requestSubmit();
 });
-addEventListener("popstate", () => location.reload());
+addEventListener("popstate", () => {
+  if (location.search !== shown) location.reload(); // and not for a place within the page
+});
 
 watchTokens();
 mark();

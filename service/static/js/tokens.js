@@ -112,7 +112,10 @@ export function watchTokens() {
     keep(thing);
     point(thing);
   });
-  document.addEventListener("keydown", move);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && kept) keep(kept);
+    move(event);
+  });
   document.addEventListener("swapped", () => {
     if (kept && !kept.isConnected) kept = null;
     if (tokens()[0] && !own.has(tokens()[0])) remember();
