@@ -18,7 +18,7 @@ from service.client import Client
 from service.pages import rendering, session, site
 from tests.pages.browsing import NARROW, Visit
 from tests.pages.conftest import Visitor, serious
-from tests.pages.measuring import measure
+from tests.pages.measuring import Load, measure
 from tests.service.conftest import D_MLP, Api, SpecMaker, make_key
 from tests.service.test_api_features import WHOLE
 from tests.service.test_tenants import Things, things_of
@@ -37,8 +37,10 @@ ASKED = {
     "/playground": ["?dictionary={dictionary_id}&feature=3", "?trial={trial_id}"],
 }
 """Queries that pages are looked at with as well."""
-MOST_BYTES, MOST_REQUESTS = 150_000, 12
-MOST_PAINT_MS = 5_000
+MOST_BYTES, MOST_SHIFT = 150_000, 0.005
+MOST_REQUESTS = {"": 12, "/dictionaries/{dictionary_id}": 14}
+"""The icon among them, which browsers ask for once. The scatter of a dictionary comes in a request of its own."""
+MOST_PAINT_MS = 5_000.0
 """Half a second on a quiet machine, which is measured by tests.pages.measuring; here many others may be at work."""
 
 
@@ -114,11 +116,11 @@ def settle(window: Visit) -> Page:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_that_keeps_somebody_out(visit: Visitor, api: Api, mine: Things, scheme: str) -> None:
     window = visit(color_scheme=scheme)
-    found = {}
+    found = []
     for one in whole(api, mine.ids):
         window.go(one.path)
-        found[one.path] = serious(settle(window))
-    assert {path: problems for path, problems in found.items() if problems} == {}
+        found += [f"{one.route}: {problem}" for problem in serious(settle(window))]
+    assert "\n".join(found) == ""
 
 
 @pytest.mark.timeout(600)
@@ -143,16 +145,15 @@ def test_every_page_is_read_without_scripts(visit: Visitor, api: Api, mine: Thin
 
 @pytest.mark.timeout(600)
 def test_every_page_is_light_and_lies_still(visit: Visitor, api: Api, mine: Things) -> None:
-    heavy = {}
+    found = []
     for one in whole(api, mine.ids):
         window = visit()
         load = measure(window.page, lambda window=window, path=one.path: window.go(path))
         window.page.close()
-        if load.n_bytes > MOST_BYTES or load.n_requests > MOST_REQUESTS or load.first_paint_ms > MOST_PAINT_MS:
-            heavy[one.path] = load
-        if load.shift > 0.01:
-            heavy[one.path] = load
-    assert heavy == {}
+        most = Load(MOST_REQUESTS.get(one.route, MOST_REQUESTS[""]), MOST_BYTES, MOST_PAINT_MS, MOST_SHIFT)
+        if any(value > limit for value, limit in zip(load, most, strict=True)):
+            found.append(f"{one.path}: {load}")
+    assert "\n".join(found) == ""
 
 
 @pytest.mark.timeout(600)

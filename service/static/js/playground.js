@@ -56,15 +56,18 @@ let shown = location.search;
 async function show(url, places, { replace = false } = {}) {
   history[replace ? "replaceState" : "pushState"](null, "", url);
   shown = location.search;
-  await swap(url, places);
+  while (!(await swap(location.href, places))); // a look at a trial may have overtaken this one
   mark();
 }
 
-// Looks at the trials of a place until all are over.
+const turns = {};
+
+// Looks at the trials of a place until all are over, or others are looked at there.
 async function follow(place) {
+  const turn = (turns[place] = (turns[place] ?? 0) + 1);
   let pause = FIRST_MS;
   let lost = false;
-  while ($(`${place} [data-under-way]`)) {
+  while (turns[place] === turn && $(`${place} [data-under-way]`)) {
     await wait(pause);
     pause = Math.min(1.3 * pause, SLOWEST_MS);
     try {
@@ -89,7 +92,7 @@ const asks = {
     if (!text.value) throw new Error("Type a text first: a sentence or two.");
     const id = await ask("activations", { text: text.value, k: Number(k.value) });
     await show(address({ read: [id] }), ["#reading"], options);
-    await follow("#reading");
+    follow("#reading");
   },
 
   async steer(form, options) {
@@ -101,7 +104,7 @@ const asks = {
     const steered = [];
     for (const feature of picked()) steered.push(await ask(`features/${feature}/steer`, body));
     await show(address({ steered }), ["#steered"], options);
-    await follow("#steered");
+    follow("#steered");
   },
 
   async pick(form) {
@@ -118,15 +121,15 @@ async function pick(feature) {
 }
 
 async function run(form, options) {
+  if (form.dataset.busy) return;
+  form.dataset.busy = "yes";
   complain(form, "");
-  const buttons = form.querySelectorAll("button:not(:disabled)");
-  for (const button of buttons) button.disabled = true;
   try {
     await asks[form.dataset.ask](form, options);
   } catch (problem) {
     complain(form, plainly(problem.message));
   } finally {
-    for (const button of buttons) button.disabled = false;
+    delete form.dataset.busy;
   }
 }
 
