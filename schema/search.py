@@ -1,12 +1,12 @@
 """What is asked of search and what comes back: labels by word and meaning, features by token."""
 
-import unicodedata
 from typing import Literal
 from uuid import UUID
 
 from pydantic import Field, field_validator
 
 from schema.labels import FeatureSummary
+from schema.plain import check_readable
 from schema.records import Method, Record
 from schema.wire import FeatureStatus, PageQuery
 
@@ -49,9 +49,7 @@ class SearchQuery(PageQuery, LabelFilter):
     @classmethod
     def _is_text(cls, q: str) -> str:
         """Refuse control characters, and what has nothing to look for."""
-        for character in q:
-            if unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r":
-                raise ValueError(f"holds the control character U+{ord(character):04X}")
+        check_readable(q)
         if not q.strip():
             raise ValueError("is blank")
         return q
