@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
-from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
@@ -177,14 +176,10 @@ def _search_tokens(connection: Connection, tenant_id: int, query: TokenQuery) ->
     skip = pager.after or 0
     found = tokens.find(connection, scope.dictionaries, query.side, query.token, skip=skip, most=query.limit + 1)
     page = pager.cut(list(enumerate(found, skip + 1)), query.limit, lambda row: row[0])
-    known = search.summaries(connection, [_key(one.dictionary_id, one.feature) for _, one in page.items])
+    known = search.summaries(connection, [one.key for _, one in page.items])
     hits = tuple(
-        TokenHit(dictionary_id=one.dictionary_id, feature=known[_key(one.dictionary_id, one.feature)], ranks=one.ranks)
+        TokenHit(dictionary_id=one.key.dictionary_id, feature=known[one.key], ranks=one.ranks)
         for _, one in page.items
-        if _key(one.dictionary_id, one.feature) in known
+        if one.key in known
     )
     return TokenPage(items=hits, next_cursor=page.next_cursor, near=tuple(tokens.near(connection, query.token)))
-
-
-def _key(dictionary_id: UUID, feature: int) -> Key:
-    return Key(dictionary_id, feature)

@@ -130,7 +130,7 @@ def test_an_endpoint_that_is_away_keeps_labels_waiting_and_tokens_not(
     with database.lend(pool) as connection:
         (hit,) = tokens.find(connection, [dictionary], "promoted", " boat", skip=0, most=9)
         assert connection.execute("SELECT count(*) FROM search_queue").fetchone() == (3,)
-    assert (hit.feature, hit.ranks[0].rank) == (3, 2)
+    assert (hit.key.feature, hit.ranks[0].rank) == (3, 2)
     server.mode = "ok"
     endpoint.close_clients()  # forgets that the endpoint was not well
     finish(indexer)
@@ -177,7 +177,7 @@ def test_damaged_evidence_keeps_no_other_from_being_found(
     finish(Indexer(pool, settings_of(server)))
     with database.lend(pool) as connection:
         found = tokens.find(connection, [dictionary], "promoted", " boat", skip=0, most=9)
-    assert [hit.feature for hit in found] == [4]
+    assert [hit.key.feature for hit in found] == [4]
 
 
 def window(peak: str, activation: float) -> Window:
