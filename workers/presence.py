@@ -11,7 +11,7 @@ import psycopg
 import structlog
 
 from schema.blobs import open_blobs
-from schema.errors import GlossariumError
+from schema.errors import GlossariumError, Unavailable
 from schema.processes import BEAT, Presence, secret_digest
 from schema.release import release
 from schema.settings import Settings
@@ -75,8 +75,8 @@ def _stay(settings: Settings, name: str, kind: str) -> None:
 def _blobs(settings: Settings) -> str | None:
     try:
         return open_blobs(settings).identity()
-    except Exception as exc:  # any store that fsspec knows, with any errors of its own
-        _log.warning("the store of blobs can't be used", error=f"{type(exc).__name__}: {exc}")
+    except Unavailable as exc:
+        _log.warning("the store of blobs can't be used", error=str(exc))
         return None
 
 

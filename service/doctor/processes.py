@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psycopg
 
 from schema.blobs import open_blobs
-from schema.errors import DatabaseUnavailable
+from schema.errors import DatabaseUnavailable, Unavailable
 from schema.processes import BEAT, Seen, secret_digest
 from schema.release import release
 from schema.settings import Settings
@@ -74,8 +74,8 @@ def _shared_blobs(settings: Settings, workers: list[Seen]) -> Finding:
         return failed("shared blobs", f"can't be used by {', '.join(blind)}", advice)
     try:
         own = open_blobs(settings).identity()
-    except Exception as exc:  # any store that fsspec knows, with any errors of its own
-        return failed("shared blobs", f"not known: {type(exc).__name__}", "see to the blobs here first")
+    except Unavailable as exc:
+        return failed("shared blobs", f"not known: {exc}", "see to the blobs here first")
     others = [worker.name for worker in workers if worker.blobs != own]
     if others:
         return failed("shared blobs", f"{', '.join(others)} see another store than this process", advice)

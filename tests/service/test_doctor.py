@@ -108,6 +108,7 @@ CHANGES: list[tuple[str, dict[str, object], str]] = [
     ("workers", {"database_url": "postgresql://u:hidden-password@127.0.0.1:1/d"}, "not known"),
     ("redis", {"redis_url": "redis://:hidden-password@127.0.0.1:1/0"}, "does not answer"),
     ("blobs", {"blobs_url": "file:///proc/nowhere"}, "can't be used"),
+    ("blobs", {"blobs_url": "nothing://there"}, "nothing://there can't be used: ValueError"),
     ("shared blobs", {"blobs_url": "file:///proc/nowhere"}, "not known"),
     ("secret", {"secret": SecretStr("")}, "is not set"),
     ("shared secret", {"secret": SecretStr("another-secret-than-theirs")}, "llm@here"),
