@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from schema.evidence import Agreement, Exemplars, SplitExemplars, TokenChange, TokenList, VocabularyProjection, Window
 from schema.labels import Label, Provenance, Status
@@ -178,6 +179,21 @@ def test_damaged_evidence_keeps_no_other_from_being_found(
     with database.lend(pool) as connection:
         found = tokens.find(connection, [dictionary], "promoted", " boat", skip=0, most=9)
     assert [hit.key.feature for hit in found] == [4]
+
+
+def test_what_fails_unexpectedly_keeps_no_other_step_waiting(
+    pool: ConnectionPool[Connection], dictionary: uuid.UUID, server: LLMServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(connection: Connection, row: indexing.Queued) -> None:
+        raise RuntimeError("odd")
+
+    with database.lend(pool) as connection:
+        evidence.put(connection, dictionary, "vocabulary", Provenance(recipe="v", document={}), {3: VOCABULARY})
+    monkeypatch.setattr("workers.indexing._store_tokens", fail)
+    with capture_logs() as logs:
+        Indexer(pool, settings_of(server)).go_round()
+    assert embedded(pool) == {"boats on rivers", "cooking fish"}
+    assert {(one["step"], one["error"]) for one in logs} == {("_index_tokens", "RuntimeError('odd')")}
 
 
 def window(peak: str, activation: float) -> Window:
