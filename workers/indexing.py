@@ -4,9 +4,10 @@ It takes what the store has queued, and removes it in the transaction that write
 batch. Any number of processes may index; one of them works at a time.
 """
 
+import re
 import threading
 import traceback
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 
 import openai
@@ -30,6 +31,9 @@ _LOOKED_AT = 1000
 """Embeddings that are looked at, at every idle sweep, whether a label still has their text."""
 _WITHIN_S = 45.0
 """Of a request for embeddings; a transaction that says nothing for a minute is ended by Postgres."""
+_REASONS = 8
+"""Why a step can't be taken that are remembered: an endpoint that is away is so in several words."""
+_NUMBERS = re.compile(r"\d+")
 _REFUSALS = (openai.BadRequestError, openai.UnprocessableEntityError)
 
 _log = structlog.get_logger()
@@ -49,6 +53,7 @@ class Indexer:
         self._pool = pool
         self._dimensions: int | None = None
         self._place = Place()
+        self._told: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_REASONS))
 
     def go_round(self) -> None:
         """Index all that is queued."""
@@ -61,13 +66,21 @@ class Indexer:
         for step in (self._index_tokens, self._index_labels):
             try:
                 worked = step() or worked
+                self._told.pop(step.__name__, None)
             except (GlossariumError, psycopg.Error) as exc:
                 self._dimensions = None  # whoever answers next may be another model
-                _log.warning("not indexed", step=step.__name__, error=str(exc))
+                self._tell(step.__name__, str(exc))
             except Exception as exc:  # a fault of ours: it must not keep the other step from being tried
                 self._dimensions = None
                 _log.error("not indexed", step=step.__name__, error=repr(exc), trace=traceback.format_exc())
         return worked
+
+    def _tell(self, step: str, reason: str) -> None:
+        """Log why a step can't be taken now, unless that is known since it last could; numbers make no new reason."""
+        told, known = self._told[step], _NUMBERS.sub("…", reason)
+        if known not in told:
+            told.append(known)
+            _log.warning("not indexed", step=step, error=reason)
 
     def _index_tokens(self) -> bool:
         with database.lend(self._pool) as connection:
