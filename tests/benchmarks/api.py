@@ -67,6 +67,22 @@ KINDS: dict[str, Kind] = {
     "10,000 labels": Kind(0.002, 1000),
 }
 
+PAGES: dict[str, Kind] = {
+    "page: home": Kind(1, 80),
+    "page: dictionary": Kind(2, 80),
+    "page: dictionary, filtered": Kind(2, 80),
+    "page: dictionary, a part of the label": Kind(1, 80),
+    "page: dictionary, at nine tenths": Kind(1, 80),
+    "page: feature": Kind(4, 80),
+    "page: search": Kind(2, 80),
+    "page: runs": Kind(1, 80),
+    "page: compare": Kind(1, 80),
+    "page: schedules": Kind(1, 80),
+    "page: playground": Kind(1, 80),
+}
+PAGES_RATE = 10.0
+"""Pages a second, asked for after the API."""
+
 
 class Request(NamedTuple):
     """What is asked: GET without a body, POST with one."""
@@ -108,6 +124,9 @@ def main() -> None:
             asker = Asker(url, make_key(postgres.url), dictionary, options.features, words)
             _ask_all(asker, options.rate, min(10.0, options.seconds))  # what is asked first has to come from the disk
             answers = _ask_all(asker, options.rate, options.seconds)
+            asker.look_at_pages()
+            _ask_all(asker, PAGES_RATE, min(10.0, options.seconds))
+            answers += _ask_all(asker, PAGES_RATE, options.seconds)
             rss_mb = process.memory_info().rss / 2**20
     result = {
         "features": options.features,
@@ -146,6 +165,11 @@ class Asker:
         can_bulk = self._send(self._bulk(random.Random(0), 1)) != 404
         self.kinds = {name: kind for name, kind in KINDS.items() if can_bulk or name != "10,000 labels"}
 
+    def look_at_pages(self) -> None:
+        """Ask for pages from now on."""
+        self.kinds = PAGES
+        self._http.headers["Accept"] = "text/html"
+
     def ask(self, number: int, due: float) -> Answer:
         """Wait until a request is due, send it, and return how it went."""
         draw = random.Random(number)
@@ -170,7 +194,31 @@ class Asker:
                 return Request(kind, "/v1/search/tokens", {"token": token, "side": draw.choice(["promoted", "fires"])})
             case "10,000 labels":
                 return self._bulk(draw, N_BULK)
+        if kind in PAGES:
+            return Request(kind, *self._page(kind.removeprefix("page: "), draw))
         return Request(kind, "/v1/search", self._question(kind, draw))
+
+    def _page(self, name: str, draw: random.Random) -> tuple[str, dict[str, str | int | float]]:
+        """Return the path of a page, and its parameters."""
+        dictionary = f"/dictionaries/{self._dictionary}"
+        match name:
+            case "home":
+                return "/", {}
+            case "dictionary":
+                return dictionary, {"sort": draw.choice(["index", "-input_lift", "-output_lift", "density"])}
+            case "dictionary, filtered":
+                return dictionary, draw.choice([{"min_input_lift": 0.7}, {"status": "unparsed"}])
+            case "dictionary, a part of the label":
+                return dictionary, {"q": draw.choices(self._words.texts, self._words.shares.tolist())[0]}
+            case "dictionary, at nine tenths":
+                return dictionary, {"cursor": self._deep}
+            case "feature":
+                return f"{dictionary}/features/{draw.randrange(self._n)}", {}
+            case "search":
+                return "/search", self._question("search by words", draw)
+            case "playground":
+                return "/playground", {"dictionary": str(self._dictionary)}
+        return f"/{name}", {}
 
     def _question(self, kind: str, draw: random.Random) -> dict[str, str | int | float]:
         mode = next(mode for mode in ("words", "meaning", "both") if mode in kind)
@@ -222,7 +270,7 @@ def _summary(answers: Sequence[Answer]) -> list[dict[str, Any]]:
     for answer in answers:
         by_kind[answer.kind].append(answer)
     rows = []
-    for name, kind in KINDS.items():
+    for name, kind in (KINDS | PAGES).items():
         times = sorted(answer.milliseconds for answer in by_kind[name])
         if len(times) < 2:
             continue
