@@ -17,7 +17,14 @@ from service.pages import site
 from service.stack import Stack
 from tests.pages.browsing import Visit, visiting
 
-FEATURES = "194,513"
+SMALL = preset("small")["options"]
+TERMS = {
+    "features": "194,513",
+    "methods": ("lexical", "max_activating"),
+    "evaluations": ("input", "output"),
+    "options": {**SMALL, "pool_size": 3, "n_steered_tokens": 8, "embedding_pairs": 4},
+}
+"""Of the run: as little as still goes through every stage."""
 PATIENCE_MS = 400_000
 NEURONS = DictionarySpec(
     name="neurons", subject=BUNDLED, read_site="mlp_hidden.15", encoder=Encoder(kind="neurons"), n_features=1536
@@ -41,11 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     data: Path = tmp_path_factory.mktemp("real")
     with Stack(data) as stack, Client(stack.api_url, key=stack.key) as client:
         dictionary = client.submit_dictionary(NEURONS)
-        sizes = {"pool_size": 4, "n_steered_tokens": 8, "embedding_pairs": 4}
-        terms = preset("small")
-        options = {**terms.pop("options", {}), **sizes}
-        spec = {"dictionary_id": dictionary.id, "features": FEATURES, **terms, "options": options}
-        run = client.submit_run(RunSpec.model_validate(spec))
+        run = client.submit_run(RunSpec.model_validate({"dictionary_id": dictionary.id, **TERMS}))
         yield Place(stack, client, dictionary.id, run.id)
 
 
