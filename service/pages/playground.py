@@ -61,7 +61,7 @@ class PlaygroundQuery(Record):
 class Picked(NamedTuple):
     """A feature that is to be steered. `summary` is None where the dictionary has no such feature."""
 
-    index: int
+    feature: int
     summary: FeatureSummary | None
     calibration: Calibration | None
 
@@ -131,7 +131,8 @@ def _asked(query: PlaygroundQuery, bench: Bench) -> Asked:
     values = {**query.model_dump(), **_spec(bench.text), **_spec(next(iter(bench.steered), None)), **said}
     unit = values["unit"]
     values["strengths"] = ", ".join(map(str, values["strengths"])) or _STRENGTHS[unit]
-    return Asked(**{name: "" if values[name] is None else values[name] for name in Asked._fields})
+    filled: dict[str, Any] = {name: "" if values[name] is None else values[name] for name in Asked._fields}
+    return Asked(**filled)
 
 
 def _spec(shown: Shown | None) -> dict[str, Any]:

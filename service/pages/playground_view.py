@@ -30,7 +30,7 @@ class FiredFeature(NamedTuple):
     position: of the token that it peaks on.
     """
 
-    index: int
+    feature: int
     summary: FeatureSummary | None
     peak: float
     share: float | None
@@ -55,7 +55,7 @@ def reading_of(found: TextActivations) -> Reading:
     known = {one.index: one for one in found.features}
     rows = [token.features[:MOST_OF_TOKEN] for token in found.tokens]
     fired = _fired(rows, [token.token for token in found.tokens], known)
-    scales = {one.index: one.scale for one in fired}
+    scales = {one.feature: one.scale for one in fired}
     nearest = [max((one.activation / scales[one.index] for one in row), default=0.0) for row in rows]
     named = zip(found.tokens, _shades(nearest), rows, strict=True)
     tokens = tuple(ReadToken(token.token, shade, row) for token, shade, row in named)
@@ -80,7 +80,7 @@ def _fired(
         for one in row:
             where.setdefault(one.index, []).append((one.activation, position))
     found = [_fired_feature(index, places, tokens, known.get(index)) for index, places in where.items()]
-    return sorted(found, key=lambda one: (one.share is None, -(one.share or 0.0), -one.peak, one.index))
+    return sorted(found, key=lambda one: (one.share is None, -(one.share or 0.0), -one.peak, one.feature))
 
 
 def _fired_feature(
