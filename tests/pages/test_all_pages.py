@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import pytest
 from fastapi.routing import APIRoute
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from schema.labels import Description, Label, Provenance, Score, Status
 from schema.records import Encoder
@@ -19,6 +20,8 @@ from service.pages import rendering, session, site
 from tests.pages.browsing import NARROW, Visit
 from tests.pages.conftest import Visitor, serious
 from tests.pages.measuring import Load, measure
+from tests.pages.screenshots import choose, take
+from tests.pages.tour import find_pages
 from tests.service.conftest import D_MLP, Api, SpecMaker, make_key
 from tests.service.test_api_features import WHOLE
 from tests.service.test_tenants import Things, things_of
@@ -207,3 +210,16 @@ def test_a_key_that_may_only_read_sees_every_page(api: Api, mine: Things) -> Non
     with api.with_key(make_key(api.settings.database_url, "read")) as http:
         for one in places(mine.ids):
             assert http.get(one.path, headers={"Accept": "text/html"}).status_code == 200, one.path
+
+
+def test_a_tour_finds_what_is_there_and_pictures_are_taken_of_it(
+    browser: Browser, api: Api, mine: Things, tmp_path: Path
+) -> None:
+    pages = find_pages(api.http, patience_s=0)
+    assert f"feature={FEATURE}" in pages["playground"]
+    (out := tmp_path / "pictures").mkdir()
+    taken = take(browser, api.url, api.key, {"playground": pages["playground"]}, out)
+    assert sorted(out.iterdir()) == sorted(taken)
+    assert len(taken) == 4
+    choose(browser, api.url, api.key, pages["playground"], out / "small")
+    assert 1_000 < (out / "small.webp").stat().st_size < 200_000

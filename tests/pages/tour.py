@@ -10,7 +10,7 @@ PROMPT = "I think that"
 _PATIENCE_S = 180.0
 
 
-def find_pages(http: httpx.Client) -> dict[str, str]:
+def find_pages(http: httpx.Client, *, patience_s: float = _PATIENCE_S) -> dict[str, str]:
     """Return the paths of pages by name; those of what the service does not hold are left out.
 
     The playground is shown with a result, so a text is read and a feature steered, if workers are there.
@@ -23,7 +23,7 @@ def find_pages(http: httpx.Client) -> dict[str, str]:
         pages["feature"] = f"/dictionaries/{dictionary['id']}/features/{feature['index']}"
         word = next(iter((feature["label"] or "").split()), "the")
         pages["search-result"] = str(httpx.URL("/search", params={"q": word}))
-        pages["playground"] = _playground(http, dictionary["id"], feature["index"])
+        pages["playground"] = _playground(http, dictionary["id"], feature["index"], patience_s)
     pages |= _runs(_items(http, "/v1/runs"))
     schedules = _items(http, "/v1/schedules")
     if schedules:
@@ -70,7 +70,7 @@ def _runs(runs: list[dict[str, Any]]) -> dict[str, str]:
     return pages
 
 
-def _playground(http: httpx.Client, dictionary_id: str, feature: int) -> str:
+def _playground(http: httpx.Client, dictionary_id: str, feature: int, patience_s: float) -> str:
     """Return the address of the playground with what was tried just now."""
     root = f"/v1/dictionaries/{dictionary_id}"
     strengths = [0.5, -0.5, 2]
@@ -80,11 +80,10 @@ def _playground(http: httpx.Client, dictionary_id: str, feature: int) -> str:
         http.post(f"{root}/features/{feature}/steer", params={"wait": 0}, json=steering),
     ]
     ids = [answer.json()["id"] for answer in made if answer.is_success]
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + patience_s
     for id_ in ids:
-        while http.get(f"/v1/trials/{id_}", params={"wait": 10}).json()["state"] in ("waiting", "running"):
-            if time.monotonic() > until:
-                break
+        while time.monotonic() < until and _is_under_way(http, id_):
+            pass
     asked = {
         "dictionary": dictionary_id,
         "text": TEXT,
@@ -93,3 +92,9 @@ def _playground(http: httpx.Client, dictionary_id: str, feature: int) -> str:
         "strengths": "0.5, -0.5, 2",
     }
     return str(httpx.URL("/playground", params={**asked, "trial": ids}))
+
+
+def _is_under_way(http: httpx.Client, id_: str) -> bool:
+    """Return whether a trial is not over, after a while if so."""
+    answer = http.get(f"/v1/trials/{id_}", params={"wait": 10}).raise_for_status()
+    return answer.json()["state"] in ("waiting", "running")
