@@ -3,9 +3,9 @@
 from fastapi import Depends, FastAPI
 
 from service.deps import authenticated
-from service.pages import assets, home, session
+from service.pages import assets, feature, home, session
 
-_ROOMS = (home,)
+_ROOMS = (home, feature)
 
 
 def install(app: FastAPI) -> None:
