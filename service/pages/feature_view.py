@@ -24,7 +24,7 @@ from service.pages.verdicts import (
 )
 
 N_FIRST_LOOK = 5
-N_TOKENS = 12
+N_TOKENS = 22
 N_HISTORY = 20
 MOST_CHARACTERS = 400
 """Of a text that others wrote and that stands beside other things."""
@@ -92,7 +92,7 @@ class Past(NamedTuple):
 class Near(NamedTuple):
     """A feature with a similar write direction."""
 
-    index: int
+    feature: int
     cosine: float
     summary: FeatureSummary | None
 

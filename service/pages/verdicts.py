@@ -22,8 +22,7 @@ _CONTROLS: Mapping[str, str] = {
     "output": "labels of other features on the same texts",
     "output_llm": "labels of other features on the same texts",
 }
-_FAILS: Mapping[int, str] = {1: "Fails its test", 2: "Fails both tests"}
-KINDS: Mapping[str, str] = {
+_KINDS: Mapping[str, str] = {
     "detection": "detection",
     "fuzzing": "fuzzing",
     "sensitivity": "sensitivity",
@@ -46,6 +45,11 @@ class Verdict(NamedTuple):
     against: str
     measure: str
     control: str
+
+    @property
+    def short(self) -> str:
+        """Return its name in the middle of a sentence."""
+        return self.name if self.name.startswith("LLM") else self.name.lower()
 
 
 class Summary(NamedTuple):
@@ -106,15 +110,15 @@ def summary_of(label: Label | None, verdicts: Sequence[Verdict]) -> Summary:
     if not tested:
         return Summary("Not tested", "plain")
     passed = [one for one in tested if one.score and one.score.success]
-    names = " and ".join(one.name if one.facet == "output_llm" else one.facet for one in passed)
+    untested = [one.short for one in verdicts if one not in tested]
+    rest = f"; {' and '.join(untested)} not tested" if untested else ""
     if not passed:
-        return Summary(_FAILS.get(len(tested), "Fails all tests"), "bad")
+        return Summary(f"Fails {_named(tested)}{rest}", "bad")
+    names = " and ".join(one.short for one in passed)
     luck = "" if any(_is_clear(one.score) for one in passed) else ", but no more clearly than luck allows"
     if len(passed) < len(tested):
-        return Summary(f"Passes {len(passed)} of {len(tested)} tests: {names}{luck}", "busy")
-    n = len(tested)
-    said = "Passes its test" if n == 1 else f"Passes {'both' if n == 2 else f'all {n}'} tests"
-    return Summary(f"{said}{luck}", "busy" if luck or n == 1 else "good")
+        return Summary(f"Passes {len(passed)} of {len(tested)} tests: {names}{luck}{rest}", "busy")
+    return Summary(f"Passes {_named(tested)}{luck}{rest}", "busy" if luck or rest else "good")
 
 
 def label_scores(feature: Feature) -> dict[str, Score]:
@@ -157,6 +161,12 @@ def why(label: Label | None) -> str | None:
         f"({standings[1]['candidate']}). The figure is the 5th percentile of input (AUROC less its control) plus "
         "output (share of trials), on items that were set aside for choosing. The scores here are of other items."
     )
+
+
+def _named(tested: Sequence[Verdict]) -> str:
+    if len(tested) == 1:
+        return f"the {tested[0].short} test"
+    return "both tests" if len(tested) == 2 else f"all {len(tested)} tests"
 
 
 def _verdict(facet: str, score: Score | None) -> Verdict:
@@ -218,7 +228,8 @@ def _candidate(
     sentences: Sentences | None,
     label_of: int | None,
 ) -> Candidate:
-    others = tuple((name, scores[kind]) for kind, name in KINDS.items() if kind in scores)
+    known = ((name, scores.get(kind)) for kind, name in _KINDS.items())
+    others = tuple((name, score) for name, score in known if score and score.status != Status.NOT_APPLICABLE)
     written = sentences or Sentences(description_id=0, status=Status.NOT_APPLICABLE, recipe="")
     details = scores["input"].details if "input" in scores else {}
     return Candidate(
