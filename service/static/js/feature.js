@@ -6,7 +6,8 @@ const KEYS = { ArrowLeft: "[", ArrowRight: "]" };
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-  if (event.target.closest("input, textarea, select, [contenteditable], .scroll, dialog")) return;
+  if (event.target.closest("input, textarea, select, dialog")) return;
+  if (KEYS[event.key] && event.target.closest(".scroll")) return; // where arrows scroll
   const key = KEYS[event.key] ?? event.key;
   document.querySelector(`a[data-key="${CSS.escape(key)}"]`)?.click();
 });
@@ -59,7 +60,7 @@ function edit(form) {
 
   const said = (name) => form.elements[name].value.replace(/\s+/g, " ").trim();
   const save = () =>
-    change("PUT", `${path}/label`, { text: said("text"), author: said("author"), note: said("note") || null, seen });
+    change("PUT", `${path}/label`, { text: said("text"), author: said("author") || null, note: said("note") || null, seen });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     save();
