@@ -90,6 +90,11 @@ class Candidate(NamedTuple):
     judged: tuple[str, ...]
 
     @property
+    def was_tried(self) -> bool:
+        """Return whether there is more to show of its tests than the scores."""
+        return bool(self.activating or self.neutral or self.trials or self.judged or self.others)
+
+    @property
     def origin(self) -> str | None:
         """Return where a description that was imported is from."""
         origin = self.description.parameters.get("origin")
