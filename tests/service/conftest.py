@@ -105,10 +105,8 @@ def serving(settings: Settings) -> Iterator[Api]:
         thread.join(30)
 
 
-@pytest.fixture
-def tiny_subject(tmp_path: Path) -> str:
-    """Return a local folder that is a subject, as far as the API looks."""
-    folder = tmp_path / "tiny"
+def make_subject(folder: Path) -> str:
+    """Make a local folder that is a subject, as far as the API looks, and return its name."""
     folder.mkdir()
     sizes = {
         "model_type": "llama",
@@ -122,19 +120,31 @@ def tiny_subject(tmp_path: Path) -> str:
     return str(folder)
 
 
-@pytest.fixture
-def settings(tmp_path: Path, tiny_subject: str, database_url: str, redis_url: str) -> Settings:
+def make_settings(folder: Path, subject: str, database_url: str, redis_url: str, **changes: object) -> Settings:
     """Return settings of an installation with small limits and a corpora folder."""
-    (tmp_path / "corpora").mkdir()
-    return Settings(
+    (folder / "corpora").mkdir()
+    chosen = Settings(
         database_url=database_url,
         redis_url=redis_url,
         secret=SecretStr("of the tests"),
-        data_dir=tmp_path / "data",
-        corpora_dir=tmp_path / "corpora",
+        data_dir=folder / "data",
+        corpora_dir=folder / "corpora",
         max_upload_bytes=MAX_UPLOAD,
-        subjects_allowed=(BUNDLED, tiny_subject),
+        subjects_allowed=(BUNDLED, subject),
     )
+    return chosen.model_copy(update=changes)
+
+
+@pytest.fixture
+def tiny_subject(tmp_path: Path) -> str:
+    """Return a local folder that is a subject, as far as the API looks."""
+    return make_subject(tmp_path / "tiny")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tiny_subject: str, database_url: str, redis_url: str) -> Settings:
+    """Return settings of an installation with small limits and a corpora folder."""
+    return make_settings(tmp_path, tiny_subject, database_url, redis_url)
 
 
 @pytest.fixture
@@ -147,14 +157,13 @@ def api(settings: Settings) -> Iterator[Api]:
 SpecMaker = Callable[..., DictionarySpec]
 
 
-@pytest.fixture
-def spec_of(tiny_subject: str) -> SpecMaker:
-    """Return a maker of dictionaries for the tiny subject: six relu features unless told otherwise."""
+def specs_for(subject: str) -> SpecMaker:
+    """Return a maker of dictionaries for a subject: six relu features unless told otherwise."""
 
     def make(**changes: object) -> DictionarySpec:
         fields = {
             "name": "tiny",
-            "subject": tiny_subject,
+            "subject": subject,
             "read_site": "resid_post.1",
             "encoder": Encoder(kind="relu"),
             "n_features": 6,
@@ -162,6 +171,12 @@ def spec_of(tiny_subject: str) -> SpecMaker:
         return DictionarySpec.model_validate({**fields, **changes})
 
     return make
+
+
+@pytest.fixture
+def spec_of(tiny_subject: str) -> SpecMaker:
+    """Return a maker of dictionaries for the tiny subject: six relu features unless told otherwise."""
+    return specs_for(tiny_subject)
 
 
 @pytest.fixture
