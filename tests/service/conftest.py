@@ -1,6 +1,7 @@
 """A real API on a real port, over the real database, for each test."""
 
 import json
+import socket
 import struct
 import threading
 import time
@@ -26,6 +27,7 @@ from schema.store import database, keys
 from schema.subjects import BUNDLED
 from service.app import create_app
 from service.client import Client
+from service.patience import Patient
 
 D_MODEL, D_MLP, N_LAYERS = 8, 16, 4
 MAX_UPLOAD = 100_000
@@ -75,11 +77,12 @@ def bearer(key: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Api]:
+def serving(settings: Settings, listener: socket.socket | None = None) -> Iterator[Api]:
     """Serve an application for a while, to clients whose key may do everything; the command line finds it, too."""
     app = create_app(settings)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2))
-    thread = threading.Thread(target=server.run, daemon=True)
+    config = uvicorn.Config(app, port=0, http=Patient, log_level="error", timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener] if listener else None,), daemon=True)
     thread.start()
     deadline = time.monotonic() + 30
     while not server.started:
