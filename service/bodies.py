@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, TypeAdapter
-from pydantic_core import CoreSchema, core_schema
+from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+_NO_TEXT = "holds the control character U+0000, which can't be stored"
 
 
 class Strict:
@@ -18,6 +20,29 @@ class Strict:
         def read(value: Any, refuse: Callable[[Any], Any]) -> Any:
             if isinstance(value, bytes):  # what came was not said to be JSON
                 return refuse(value)
-            return whole.validate_json(json.dumps(value), strict=True)  # from JSON, so that lists are tuples
+            text = json.dumps(value)
+            try:
+                made = whole.validate_json(text, strict=True)  # from JSON, so that lists are tuples
+            except ValidationError as exc:
+                if exc.errors()[0]["type"] == "json_invalid":  # half a character: named where it is, not in the JSON
+                    refuse(value)
+                raise
+            if "\\u0000" in text:
+                _refuse_nul(value, ())
+            return made
 
         return core_schema.no_info_wrap_validator_function(read, handler(source))
+
+
+def _refuse_nul(value: Any, place: tuple[int | str, ...]) -> None:
+    """Refuse texts that Postgres can't hold, wherever they are in a body. Raises ValidationError, naming the field."""
+    match value:
+        case str() if "\0" in value:
+            error = InitErrorDetails(type=PydanticCustomError("nul", _NO_TEXT), loc=place, input=value)
+            raise ValidationError.from_exception_data("body", [error])
+        case dict():
+            for name, item in value.items():
+                _refuse_nul(item, (*place, name))
+        case list():
+            for number, item in enumerate(value):
+                _refuse_nul(item, (*place, number))

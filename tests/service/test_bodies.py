@@ -14,7 +14,9 @@ OPTIONS = [
     ({"weight": "0.5"}, "body.weight: Input should be a valid number"),
     ({"options": {"k_tokens": "5"}}, "body.options.k_tokens: Input should be a valid integer"),
     ({"llm": 5}, "body.llm: Input should be a valid string"),
-    ({"llm": "\ud800"}, "body: Invalid JSON"),
+    ({"llm": "\ud800"}, "body.llm: Input should be a valid string"),
+    ({"options": {"prompts": "\0"}}, "body.options.prompts: Input should be 'own' or 'paper'"),
+    ({"corpus": "a\0"}, "body.corpus: holds the control character U+0000"),
 ]
 
 
