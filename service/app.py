@@ -49,6 +49,7 @@ from service.auth import Gate
 from service.deps import Database, Services, authenticated
 from service.following import Following
 from service.meaning import Embedder
+from service.pages import site
 from service.queue import open_doorbell
 from service.rates import open_rates
 from service.requests import Requests
@@ -82,7 +83,8 @@ _DESCRIPTION = """
 Glossarium labels the features of a language model: submit a dictionary for a subject, ask for a run, follow
 its stages, and query features with their label, evidence, descriptions, scores and provenance.
 
-Every request needs an API key, as `Authorization: Bearer glk_…`; only `/health`, `/ready` and this page do not.
+Every request needs an API key, as `Authorization: Bearer glk_…`; only `/health`, `/ready` and this page do not. (The
+pages keep theirs in a cookie, with which a browser may call the API from them, and from nowhere else.)
 Every error is `application/problem+json` with the value, the limit and what to do. Lists are pages: give `next_cursor`
 of a page as `cursor` for the next one. Every POST that stores something takes an `Idempotency-Key`, so that it can be
 repeated safely. What a GET answers has an `ETag`: with that as `If-None-Match`, the same is answered by a 304 without a
@@ -142,6 +144,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     kept = metrics.install(app)
     for room in _ROOMS:
         app.include_router(room.router, dependencies=[] if room in _OPEN else [Depends(authenticated)])
+    site.install(app)
     conditional.install(app)
     app.add_middleware(guards.BodyLimit, most_bytes=settings.max_body_bytes)
     app.add_middleware(guards.Audit)

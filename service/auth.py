@@ -17,7 +17,8 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 KNOWN_S = 5.0
 """For so long a key that was looked up is known; another process sees it revoked after that time."""
 _MOST_KNOWN = 1000
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
 _UNKNOWN = "this API key is not known here"
 _needed: dict[Callable[..., Any], Scope] = {}
 
@@ -45,7 +46,7 @@ def needs(scope: Scope) -> Callable[[Endpoint], Endpoint]:
 
 def scope_of(method: str, endpoint: Callable[..., Any] | None) -> Scope:
     """Return the scope that an endpoint needs: as marked, else `read` for what only reads and `submit` for the rest."""
-    usual: Scope = "read" if method in _SAFE else "submit"
+    usual: Scope = "read" if method in SAFE else "submit"
     return usual if endpoint is None else _needed.get(endpoint, usual)
 
 
@@ -65,7 +66,7 @@ class Gate:
         Raises: Unauthorized if there is none, or it is not known, expired or revoked; DatabaseUnavailable.
         """
         if text is None:
-            raise Unauthorized("no API key came: send `Authorization: Bearer glk_…`")
+            raise Unauthorized("no API key came: send `Authorization: Bearer glk_…`, or sign in at /sign-in")
         credentials = parse_key(text)
         stored = self._look_up(credentials.id)
         if not credentials.fits(stored.secret_sha256 if stored else bytes(32)) or stored is None:
@@ -76,7 +77,7 @@ class Gate:
         if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
             raise Unauthorized(f"key {key.id} expired at {key.expires_at:%Y-%m-%d %H:%M:%S} UTC")
         needed = scope_of(method, endpoint)
-        is_change = method not in _SAFE and needed != "read"
+        is_change = method not in SAFE and needed != "read"
         return Caller(stored.tenant_id, key.id, key.name, key.scope, needed, is_change)
 
     def count(self, caller: Caller) -> None:

@@ -47,6 +47,7 @@ from service.terminal import (
     out,
     print_json,
     say,
+    sign_in_address,
     use_key,
 )
 
@@ -115,6 +116,22 @@ def up(
 
     ports = Ports(api_port, postgres_port, valkey_port, llm_port, embeddings_port)
     run_stack(data_folder(data).path, ports, screen=sys.stdout)
+
+
+@app.command(name="open")
+def open_pages(
+    show: Annotated[bool, typer.Option("--print", help="Only print the address; it holds the key.")] = False,
+    data: Data = None,
+    api: Api = None,
+) -> None:
+    """Open the pages in a browser, signed in with the key that commands use."""
+    address = sign_in_address(data, api)
+    if show:
+        typer.echo(address)
+    elif typer.launch(address) == 0:
+        say(f"opened {address.partition('/sign-in')[0]}")
+    else:
+        raise GlossariumError("no browser opens here; open the address of `glossarium open --print` in one")
 
 
 @app.command()

@@ -47,7 +47,7 @@ def run_demo(data: Path, n_features: int, *, stay: bool, as_json: bool, out: Con
     say.print(f"starting a stack on {data} …", markup=False, highlight=False)
     try:
         with Stack(data) as stack, Client(stack.api_url, key=stack.key) as client:
-            say.print(f"up after {time.monotonic() - began:.0f} s: API docs at {stack.api_url}/docs", highlight=False)
+            say.print(f"up after {time.monotonic() - began:.0f} s: {stack.api_url}", highlight=False)
             dictionary, run = _label(client, n_features, say)
             rows = _rows(client, dictionary, run)
             if as_json:

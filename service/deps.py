@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import psycopg
@@ -15,12 +16,12 @@ from psycopg_pool import ConnectionPool
 
 from schema import recipes
 from schema.blobs import Blobs
-from schema.errors import DatabaseUnavailable, NotFound, Unavailable
+from schema.errors import DatabaseUnavailable, Forbidden, NotFound, Unavailable
 from schema.records import Dictionary
 from schema.settings import Settings
 from schema.store import idempotency
 from schema.store.database import Connection, lend
-from service.auth import Caller, Gate
+from service.auth import SAFE, Caller, Gate
 from service.meaning import Embedder
 from service.queue import Doorbell
 
@@ -31,6 +32,8 @@ _BEARER = HTTPBearer(
     description="`Authorization: Bearer glk_…`. What only reads needs the scope `read`, what changes something needs "
     "`submit`; keys and the audit log need `admin`.",
 )
+KEY_COOKIE = "glossarium_key"
+"""Where the pages' browser keeps its key; no script can read it."""
 _ATTEMPTS = 4
 N_LONG = 4
 """Exports and imports at once: they hold a connection for as long as they take, and others need some too."""
@@ -116,16 +119,25 @@ def authenticated(
     held: Annotated[Services, Depends(services)],
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
 ) -> Caller:
-    """Return who asks, once they may.
+    """Return who asks, once they may: by the header, or by the cookie of who signed in on a page.
 
-    Raises: Unauthorized, Forbidden or RateLimited, as `Gate`.
+    Raises: Unauthorized, Forbidden or RateLimited, as `Gate`; Forbidden for a change that another site's page asks for.
     """
-    text = bearer.credentials if bearer else None
+    text = bearer.credentials if bearer else request.cookies.get(KEY_COOKIE)
+    if bearer is None and text is not None and request.method not in SAFE:
+        check_own_page(request)
     caller = held.gate.identify(text, request.method, request.scope.get("endpoint"))
     held.gate.count(caller)
     request.state.caller = caller  # from here on, what it wants to change is noted whatever comes of it
     held.gate.admit(caller)
     return caller
+
+
+def check_own_page(request: Request) -> None:
+    """Refuse what a browser sends, with the cookie, for another site's page. Raises Forbidden."""
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site != "same-origin" and (site is not None or urlsplit(origin or "").netloc != request.headers.get("host")):
+        raise Forbidden("the page of another site asked for this; open the pages of this service and do it there")
 
 
 async def current_tenant(caller: Annotated[Caller, Depends(authenticated)]) -> int:
@@ -180,6 +192,7 @@ def check_index(dictionary: Dictionary, index: int) -> None:
 
 
 Held = Annotated[Services, Depends(services)]
+Asker = Annotated[Caller, Depends(authenticated)]
 Tenant = Annotated[int, Depends(current_tenant)]
 Repeatable = Annotated[Intent, Depends(intent)]
 Index = Annotated[int, Path(ge=0, le=2**31 - 1, description="the dictionary's own index of the feature")]

@@ -1,4 +1,4 @@
-"""Errors over HTTP: every failure as `application/problem+json` (RFC 9457), and never a stack trace.
+"""Errors over HTTP: every failure as `application/problem+json` (RFC 9457) or, on a page, as a page; no stack traces.
 
 The `error` member is the exception's name, so that the client can raise it again.
 """
@@ -32,6 +32,7 @@ from schema.errors import (
 from schema.wire import FieldProblem, Problem
 from service import requests
 from service.guards import SECURITY_HEADERS
+from service.pages.problems import page_of, wants_page
 
 _log = structlog.get_logger(__name__)
 
@@ -74,14 +75,17 @@ def translate(exc: psycopg.Error) -> GlossariumError:
     return GlossariumError("the database refused a query of ours; the log has the details")
 
 
-def problem_response(problem: Problem, *, retry_after_s: float = _RETRY_AFTER_S) -> Response:
-    """Return a problem as a response."""
-    headers = {}
+def problem_response(request: Request, problem: Problem, *, retry_after_s: float = _RETRY_AFTER_S) -> Response:
+    """Return a problem as a response: a page to who looks at pages."""
+    is_page = wants_page(request)
+    response = (
+        page_of(request, problem) if is_page else Response(problem.model_dump_json(), problem.status, None, MEDIA_TYPE)
+    )
     if problem.status in (429, 503):
-        headers["Retry-After"] = f"{retry_after_s:.0f}"
-    if problem.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return Response(problem.model_dump_json(), problem.status, headers, MEDIA_TYPE)
+        response.headers["Retry-After"] = f"{retry_after_s:.0f}"
+    if problem.status == 401 and not is_page:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 def problem_of(exc: GlossariumError) -> Problem:
@@ -121,8 +125,8 @@ async def _on_own(request: Request, exc: Exception) -> Response:
     if problem.status >= 500:
         _log.warning("request failed", path=request.url.path, error=problem.error, detail=problem.detail)
     if isinstance(exc, RateLimited):
-        return problem_response(problem, retry_after_s=exc.retry_after_s)
-    return problem_response(problem)
+        return problem_response(request, problem, retry_after_s=exc.retry_after_s)
+    return problem_response(request, problem)
 
 
 async def _on_database(request: Request, exc: Exception) -> Response:
@@ -133,13 +137,13 @@ async def _on_database(request: Request, exc: Exception) -> Response:
     return await _on_own(request, own)
 
 
-async def _on_validation(_request: Request, exc: Exception) -> Response:
+async def _on_validation(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
     fields = tuple(FieldProblem(field=_field(error["loc"]), message=_message(error)) for error in exc.errors())
     detail = "; ".join(f"{field.field}: {field.message}" for field in fields)
     name = InvalidInput.__name__
     return problem_response(
-        Problem(type=_type(name), title=_title(name), status=422, detail=detail, error=name, errors=fields)
+        request, Problem(type=_type(name), title=_title(name), status=422, detail=detail, error=name, errors=fields)
     )
 
 
@@ -149,7 +153,7 @@ async def _on_http(request: Request, exc: Exception) -> Response:
     name = {404: "NotFound", 413: "TooLarge"}.get(exc.status_code, "InvalidInput")
     title = HTTPStatus(exc.status_code).phrase
     problem = Problem(type="about:blank", title=title, status=exc.status_code, detail=str(exc.detail), error=name)
-    response = problem_response(problem)
+    response = problem_response(request, problem)
     response.headers.update(exc.headers or {})
     if exc.status_code == 405:
         response.headers["Allow"] = ", ".join(_allowed(request))
@@ -170,8 +174,9 @@ async def _on_unexpected(request: Request, exc: Exception) -> Response:
     detail = "an error that should not happen; the service's log has the details"
     title = HTTPStatus.INTERNAL_SERVER_ERROR.phrase
     problem = Problem(type="about:blank", title=title, status=500, detail=detail, error="GlossariumError")
-    response = problem_response(problem)
-    response.headers.update(SECURITY_HEADERS)  # this answer is made outside of what adds them
+    response = problem_response(request, problem)
+    for name, value in SECURITY_HEADERS.items():  # this answer is made outside of what adds them
+        response.headers.setdefault(name, value)
     response.headers[requests.HEADER] = requests.request_id(request.state)
     return response
 

@@ -194,7 +194,7 @@ def _bring_up(supervisor: Supervisor, state: StackState, folder: DataFolder, set
         supervisor.fail(f"{type(exc).__name__}: {exc}")
     else:
         folder.write_state(state)
-        supervisor.say(f"ready: {state.api_url} (docs at {state.api_url}/docs); data and logs in {folder.path}")
+        supervisor.say(f"ready: {state.api_url} (`glossarium open` signs you in); data and logs in {folder.path}")
 
 
 def _make_database(supervisor: Supervisor, url: str) -> None:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from schema.collections import Collection
-from schema.errors import BadSelection, NotFound, Unavailable
+from schema.errors import BadSelection, NotFound, Unauthorized, Unavailable
 from schema.records import Dictionary, Record, Run
 from schema.settings import load_settings
 from service import render
@@ -64,6 +64,18 @@ def open_client(data: Path | None, api: str | None) -> Client:
     """Return a client of the API, with the key that was given or is found. Raises as `find_api`."""
     url = find_api(data, api)
     return Client(url, key=find_key(url, _given_key.get(), data))
+
+
+def sign_in_address(data: Path | None, api: str | None) -> str:
+    """Return where a browser is signed in to the pages: the key is behind the `#`, which browsers keep to themselves.
+
+    Raises: as `find_api`; Unauthorized where no key is known.
+    """
+    url = find_api(data, api)
+    key = find_key(url, _given_key.get(), data)
+    if key is None:
+        raise Unauthorized(f"no API key for {url} is known here; give one with --key or GLOSSARIUM_API_KEY")
+    return f"{url.rstrip('/')}/sign-in#{key}"
 
 
 def use_key(key: str | None) -> None:

@@ -178,6 +178,10 @@ def test_migrate_brings_a_database_up_to_date_and_says_so(
         load_settings.cache_clear()
 
 
+def test_open_names_an_address_that_signs_in(at_api: Glossarium, api: Api) -> None:
+    assert at_api("open", "--print").stdout == f"{api.url}/sign-in#{api.key}\n"
+
+
 def test_an_unknown_name_says_what_lists_the_known(at_api: Glossarium) -> None:
     result = at_api("show", "nobody", "0")
     assert result.exit_code == 1

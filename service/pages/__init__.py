@@ -1,0 +1,1 @@
+"""Pages for people: HTML rendered here, over the same store functions as the API."""
