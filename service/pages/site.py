@@ -3,9 +3,9 @@
 from fastapi import Depends, FastAPI
 
 from service.deps import authenticated
-from service.pages import assets, home, playground, session
+from service.pages import assets, feature, home, playground, session
 
-_ROOMS = (home, playground)
+_ROOMS = (home, feature, playground)
 
 
 def install(app: FastAPI) -> None:
