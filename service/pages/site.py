@@ -3,9 +3,9 @@
 from fastapi import Depends, FastAPI
 
 from service.deps import authenticated
-from service.pages import assets, home, session
+from service.pages import assets, home, runs, session
 
-_ROOMS = (home,)
+_ROOMS = (home, runs)
 
 
 def install(app: FastAPI) -> None:
