@@ -12,8 +12,8 @@ CHANCE = 1 / 3
 
 _QUESTIONS: dict[ScoreKind, str] = {
     "input": "Does the feature fire on sentences that were written from the description alone?",
-    "output": "Are its steered texts told from those of two other features? By the embedding judge.",
-    "output_llm": "The same, by an LLM judge that only ever reports.",
+    "output": "Are its steered texts told from those of two others, by embeddings? Success: more often than not.",
+    "output_llm": "The same, by an LLM judge that only ever reports; success: in most of its trials.",
     "embedding_auroc": "Are contexts where it fires nearer to the description than others?",
     "detection": "Does the LLM judge know in which contexts it fires?",
     "fuzzing": "Does the LLM judge know on which tokens it fires?",

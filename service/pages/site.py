@@ -3,9 +3,9 @@
 from fastapi import Depends, FastAPI
 
 from service.deps import authenticated
-from service.pages import assets, home, runs, session
+from service.pages import assets, compare, home, runs, schedules, session
 
-_ROOMS = (home, runs)
+_ROOMS = (home, runs, compare, schedules)
 
 
 def install(app: FastAPI) -> None:

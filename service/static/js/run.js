@@ -1,6 +1,7 @@
 // Pausing, resuming and cancelling a run. What is shown is swapped, so clicks are heard on the whole page.
 
 import { attempt, say } from "./api.js";
+import { asked } from "./dialogs.js";
 import { swap } from "./swap.js";
 
 const places = [...document.querySelectorAll("[data-run]")].map((place) => `#${place.id}`);
@@ -12,13 +13,6 @@ async function change(what, body) {
     say(DONE[what]);
     await swap(location.href, places).catch(() => {}); // live.js says so, and tries again
   }
-}
-
-// Shows a dialog, and returns whether its first button was pressed.
-function asked(dialog) {
-  dialog.returnValue = "";
-  dialog.showModal();
-  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));
 }
 
 async function resume(button) {
