@@ -47,25 +47,28 @@ class Paired(NamedTuple):
 
 
 class Summed(NamedTuple):
-    """What became of the labels, and what of their lifts."""
+    """What became of the labels, and what of their lifts; `n_silent` features have no label of either side."""
 
     n: int
+    n_silent: int
     changes: dict[RunChange, int]
     paired: tuple[Paired, ...]
 
 
 def sum_up(contrasts: Sequence[Contrast]) -> Summed:
     """Return counts by change and paired differences of both facets."""
-    counted = Counter(one.change for one in contrasts)
+    said = _said(contrasts)
+    counted = Counter(one.change for one in said)
     changes: dict[RunChange, int] = {change: counted[change] for change in get_args(RunChange)}
-    return Summed(len(contrasts), changes, tuple(_paired(contrasts, facet) for facet in ("input", "output")))
+    n_silent = len(contrasts) - len(said)
+    return Summed(len(said), n_silent, changes, tuple(_paired(contrasts, facet) for facet in ("input", "output")))
 
 
 def biggest_first(contrasts: Iterable[Contrast], changes: Sequence[RunChange] = ()) -> list[Contrast]:
     """Return contrasts by their larger difference of lifts, then those without one; all but `same` unless given."""
     wanted = set(changes or get_args(RunChange)) - (set() if changes else {"same"})
     order = {change: place for place, change in enumerate(get_args(RunChange))}
-    found = [one for one in contrasts if one.change in wanted]
+    found = [one for one in _said(contrasts) if one.change in wanted]
     return sorted(found, key=lambda one: (-one.distance, order[one.change], one.feature))
 
 
@@ -83,6 +86,10 @@ def mean_difference(values: Sequence[float]) -> Estimate | None:
         return None
     mean, reach = fmean(values), _t975(n - 1) * stdev(values) / math.sqrt(n)
     return Estimate(value=mean, low=mean - reach, high=mean + reach, n=n)
+
+
+def _said(contrasts: Iterable[Contrast]) -> list[Contrast]:
+    return [one for one in contrasts if one.before is not None or one.after is not None]
 
 
 def _paired(contrasts: Iterable[Contrast], facet: str) -> Paired:
