@@ -5,10 +5,10 @@ that of positions.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
-from uuid import UUID
+from typing import Any, NamedTuple
 
 from schema.comparisons import RunChange
+from schema.graph import features_per_block
 from schema.labels import Status
 from schema.records import Method, Run
 from schema.stages import Stage
@@ -92,48 +92,60 @@ def of_runs(connection: Connection, run: Run, other: Run, *, after: int = -1, mo
 
 
 def of_methods(
-    connection: Connection, run_id: UUID, methods: tuple[Method, Method], *, after: int = -1, most: int = PART
+    connection: Connection, run: Run, methods: tuple[Method, Method], *, after: int = -1, most: int = PART
 ) -> Part:
     """Return what the first method of a run (`before`) and the second (`after`) say of features, by position."""
-    rows = list(_queries.part(connection, run_id=run_id, after=after, most=most + 1))
+    rows = list(_queries.part(connection, run_id=run.id, after=after, most=most + 1))
     if not rows:
         return Part(0, (), None)
-    lo, hi = rows[0][0], rows[:most][-1][0] + 1
-    recipe = _queries.recipe(connection, run_id=run_id, lo=lo, hi=hi)
-    said = _described(connection, run_id, methods, range(lo, hi), recipe)
-    sides = [(feature, *(said.get((feature, method)) for method in methods)) for _, feature in rows[:most]]
+    shown = rows[:most]
+    said = _described(connection, run, methods, range(shown[0][0], shown[-1][0] + 1))
+    sides = [(feature, *(said.get((feature, method)) for method in methods)) for _, feature in shown]
     found = [Contrast(feature, old, new) for feature, old, new in sides if old is not None or new is not None]
-    return Part(min(len(rows), most), tuple(found), rows[most - 1][0] if len(rows) > most else None)
+    return Part(len(shown), tuple(found), shown[-1][0] if len(rows) > most else None)
 
 
 def _described(
-    connection: Connection, run_id: UUID, methods: Sequence[Method], positions: range, recipe: str | None
+    connection: Connection, run: Run, methods: Sequence[Method], positions: range
 ) -> Mapping[tuple[int, str], Said]:
     """Return what methods of a run say, by feature and method."""
-    blocks = jobs.blocks_of(connection, run_id, Stage.DESCRIBE, positions.start, positions.stop)
-    names = {"run_id": run_id, "methods": list(methods), "blocks": blocks, "recipe": recipe}
-    rows = list(_queries.of_methods(connection, stage=Stage.DESCRIBE, part="descriptions", **names))
+    recipe = _queries.recipe(connection, run_id=run.id, lo=positions.start, hi=positions.stop)
+    ids = _description_ids(connection, run, methods, positions)
+    rows = _queries.described(connection, ids=ids, methods=list(methods), recipe=recipe)
+    said = {(feature, method): _said(columns) for feature, method, *columns in rows}
+    return {key: one._replace(text=one.text if one.status == Status.OK else None) for key, one in said.items() if one}
+
+
+def _description_ids(connection: Connection, run: Run, methods: Sequence[Method], positions: range) -> list[int]:
+    """Return the ids of the descriptions that a run has about some positions, and maybe about those beside them."""
+    # Blocks hold so many positions or a few less, in their order: see `graph.blocks_of`.
+    size = features_per_block(run.spec.options)
+    blocks = range(max(0, positions.start // size - 1), positions.stop // size + 4)
+    made = [job.result for job in jobs.results(connection, run.id, Stage.DESCRIBE, blocks) if job.result]
+    ids = [id_ for result in made for of_one in result["descriptions"].values() for id_ in of_one]
     if "refined" in methods:
-        rows += _queries.of_methods(connection, stage=Stage.RANK, part="features", **names)
-    return {
-        (feature, method): Said(text if status == Status.OK else None, status, method, _lift(input_), _lift(output))
-        for feature, method, text, status, input_, output in rows
-    }
+        ranked = [job.result for job in jobs.results(connection, run.id, Stage.RANK, blocks) if job.result]
+        ids += [id_ for result in ranked for left in result["features"].values() for id_ in left["refined"]]
+    return ids
 
 
 def _of_runs(row: tuple[Any, ...], swapped: bool) -> Contrast:
     _, feature, _, *both = row
-    mine, theirs = _said(both[:6]), _said(both[6:])
+    mine, theirs = _said(both[:12]), _said(both[12:])
     return Contrast(feature, mine, theirs) if swapped else Contrast(feature, theirs, mine)
 
 
 def _said(columns: Sequence[Any]) -> Said | None:
-    id_, text, status, method, input_, output = columns
-    return None if id_ is None else Said(text, status, method, _lift(input_), _lift(output))
+    id_, text, status, method = columns[:4]
+    return None if id_ is None else Said(text, status, method, _lift(columns[4:8]), _lift(columns[8:]))
 
 
-def _lift(score: Mapping[str, Any] | None) -> Lift | None:
-    if score is None or score.get("lift") is None:
+def _lift(texts: Sequence[str | None]) -> Lift | None:
+    value, low, high, success = texts
+    if value is None:
         return None
-    value, low, high, success = (score.get(name) for name in ("lift", "lift_low", "lift_high", "success"))
-    return Lift(cast(float, value), low, high, success)
+    return Lift(float(value), _number(low), _number(high), None if success is None else success == "true")
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else float(text)

@@ -1,8 +1,13 @@
 -- name: of_runs
--- A part of the features of one run by position, each with what both runs said of it. A body is read once, into columns.
+-- A part of the features of one run by position, each with what both runs said of it. Bodies are read after the joins, so
+-- that none is read in vain, and once each.
 SELECT mine.position, mine.feature, theirs.feature IS NOT NULL,
-       a.id, a.text, a.status, a.method, a.input, coalesce(a.output, a.output_llm),
-       b.id, b.text, b.status, b.method, b.input, coalesce(b.output, b.output_llm)
+       a.id, x.text, x.status, x.method,
+       x.input ->> 'lift', x.input ->> 'lift_low', x.input ->> 'lift_high', x.input ->> 'success',
+       x.output ->> 'lift', x.output ->> 'lift_low', x.output ->> 'lift_high', x.output ->> 'success',
+       b.id, y.text, y.status, y.method,
+       y.input ->> 'lift', y.input ->> 'lift_low', y.input ->> 'lift_high', y.input ->> 'success',
+       y.output ->> 'lift', y.output ->> 'lift_low', y.output ->> 'lift_high', y.output ->> 'success'
 FROM (
     SELECT position, feature, label_id FROM run_feature
     WHERE run_id = :run_id AND selected AND position > :after
@@ -10,16 +15,18 @@ FROM (
     LIMIT :most
 ) AS mine
 LEFT JOIN run_feature AS theirs ON theirs.run_id = :against AND theirs.feature = mine.feature AND theirs.selected
+LEFT JOIN label AS a ON a.id = mine.label_id
+LEFT JOIN label AS b ON b.id = theirs.label_id
 LEFT JOIN LATERAL (
-    SELECT label.id, said.* FROM label,
-        jsonb_to_record(label.body) AS said (text text, status text, method text, input jsonb, output jsonb, output_llm jsonb)
-    WHERE label.id = mine.label_id
-) AS a ON true
+    SELECT text, status, method, input, coalesce(output, output_llm) AS output FROM jsonb_to_record(a.body)
+        AS said (text text, status text, method text, input jsonb, output jsonb, output_llm jsonb)
+    OFFSET 0
+) AS x ON true
 LEFT JOIN LATERAL (
-    SELECT label.id, said.* FROM label,
-        jsonb_to_record(label.body) AS said (text text, status text, method text, input jsonb, output jsonb, output_llm jsonb)
-    WHERE label.id = theirs.label_id
-) AS b ON true
+    SELECT text, status, method, input, coalesce(output, output_llm) AS output FROM jsonb_to_record(b.body)
+        AS said (text text, status text, method text, input jsonb, output jsonb, output_llm jsonb)
+    OFFSET 0
+) AS y ON true
 ORDER BY mine.position;
 
 -- name: part
@@ -37,17 +44,20 @@ WHERE run_feature.run_id = :run_id AND run_feature.position >= :lo AND run_featu
 ORDER BY run_feature.position
 LIMIT 1;
 
--- name: of_methods
+-- name: described
 -- Of several descriptions by one method, as others' labels may be, the first.
 SELECT DISTINCT ON (description.feature, description.method)
-       description.feature, description.method, description.body ->> 'text', description.status, input.body,
-       coalesce(output.body, output_llm.body)
-FROM job, jsonb_each(job.result -> :part) AS of_feature (feature, ids), jsonb_array_elements_text(
-         CASE jsonb_typeof(of_feature.ids) WHEN 'array' THEN of_feature.ids ELSE of_feature.ids -> 'refined' END) AS made (id)
-JOIN description ON description.id = CAST(made.id AS bigint) AND description.method = ANY(CAST(:methods AS text[]))
+       description.feature, description.method, description.id, description.body ->> 'text', description.status,
+       description.method,
+       input.body ->> 'lift', input.body ->> 'lift_low', input.body ->> 'lift_high', input.body ->> 'success',
+       output.body ->> 'lift', output.body ->> 'lift_low', output.body ->> 'lift_high', output.body ->> 'success'
+FROM description
 LEFT JOIN score AS input ON input.description_id = description.id AND input.kind = 'input' AND input.recipe = :recipe
-LEFT JOIN score AS output ON output.description_id = description.id AND output.kind = 'output' AND output.recipe = :recipe
-LEFT JOIN score AS output_llm
-    ON output_llm.description_id = description.id AND output_llm.kind = 'output_llm' AND output_llm.recipe = :recipe
-WHERE job.run_id = :run_id AND job.stage = :stage AND job.block = ANY(CAST(:blocks AS integer[]))
+LEFT JOIN LATERAL (
+    SELECT body FROM score
+    WHERE description_id = description.id AND kind IN ('output', 'output_llm') AND recipe = :recipe
+    ORDER BY kind
+    LIMIT 1
+) AS output ON true
+WHERE description.id = ANY(CAST(:ids AS bigint[])) AND description.method = ANY(CAST(:methods AS text[]))
 ORDER BY description.feature, description.method, description.id;

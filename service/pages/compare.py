@@ -61,7 +61,7 @@ def compare(request: Request, query: Annotated[CompareQuery, Query()], held: Hel
         return compared, _choices(connection, tenant_id, query, compared)
 
     compared, choices = held.database.run(work)
-    values = {"query": query, "choices": choices, "compared": compared, "word_changes": word_changes}
+    values: dict[str, Any] = {"query": query, "choices": choices, "compared": compared, "word_changes": word_changes}
     return page(request, "compare.html", **values, **(_shown(compared, query) if compared else {}))
 
 
@@ -73,9 +73,7 @@ def _read(connection: Connection, tenant_id: int, query: CompareQuery) -> Compar
     dictionary = dictionaries.get(connection, tenant_id, run.dictionary_id)
     if query.other is None:
         one, other = query.methods
-        return Compared(
-            run, None, dictionary, contrasts.of_methods(connection, run.id, (one, other), after=query.after)
-        )
+        return Compared(run, None, dictionary, contrasts.of_methods(connection, run, (one, other), after=query.after))
     before = runs.get(connection, tenant_id, query.other)
     if before.dictionary_id != run.dictionary_id:
         raise InvalidInput("these runs are of two dictionaries, whose features have nothing to do with each other")

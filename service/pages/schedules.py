@@ -1,7 +1,8 @@
 """Pages of schedules: when each is due, what its refreshes led to, and what one of them changed."""
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -10,7 +11,7 @@ from pydantic import Field, TypeAdapter
 
 from schema import cron
 from schema.budgets import in_words
-from schema.schedules import Change, DiffQuery, FeatureDiff, Policy, Refresh, Schedule
+from schema.schedules import Change, DiffQuery, FeatureDiff, Policy, Reason, Refresh, Schedule
 from schema.store import dictionaries, refreshes, schedules
 from schema.store.database import Connection
 from schema.wire import PageQuery
@@ -65,8 +66,13 @@ def list_schedules(
         return shown, latest, dictionaries.names(connection, tenant_id, ids)
 
     shown, latest, names = held.database.run(work)
-    values = {"schedules": shown.items, "next_cursor": shown.next_cursor, "latest": latest, "names": names}
-    return page(request, "schedules.html", query=query, policy_in_words=policy_in_words, in_words=in_words, **values)
+    values: dict[str, Any] = {
+        "schedules": shown.items,
+        "next_cursor": shown.next_cursor,
+        "latest": latest,
+        "names": names,
+    }
+    return page(request, "schedules.html", query=query, **values, **_words())
 
 
 @router.get("/{schedule_id}")
@@ -75,8 +81,23 @@ def show_schedule(
 ) -> HTMLResponse:
     """Show a schedule, and the diff of one of its refreshes."""
     view = held.database.run(lambda connection: _read(connection, tenant_id, schedule_id, query))
-    words = {"policy_in_words": policy_in_words, "in_words": in_words, "word_changes": word_changes}
-    return page(request, "schedule.html", view=view, schedule=view.schedule, query=query, **words)
+    return page(request, "schedule.html", view=view, schedule=view.schedule, query=query, **_words())
+
+
+def _words() -> dict[str, Any]:
+    """Return what the templates say things with."""
+    return {
+        "policy_in_words": policy_in_words,
+        "in_words": in_words,
+        "word_changes": word_changes,
+        "changes_of": lambda refresh: counted(refresh.changes, get_args(Change)),
+        "reasons_of": lambda refresh: counted(refresh.reasons, get_args(Reason)),
+    }
+
+
+def counted(found: Mapping[str, int], order: Iterable[str]) -> list[tuple[str, int]]:
+    """Return counts that are not nothing, in an order."""
+    return [(name, found[name]) for name in order if found.get(name)]
 
 
 def policy_in_words(policy: Policy) -> list[str]:

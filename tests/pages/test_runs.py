@@ -134,7 +134,6 @@ def test_who_may_only_read_is_offered_no_change(visit: Visitor, api: Api, neuron
 
 def test_failures_are_shown_by_reason_with_what_they_were_about(visit: Visitor, api: Api, neurons: Dictionary) -> None:
     run = submit(api, neurons)
-    do_all(api)
     with database.connect(api.settings.database_url) as connection:
         bury(connection, run, Stage.WRITE, range(3, 5), HOSTILE * 1000)
         label(connection, run, 0, "boats", (0.4, 0.2))
