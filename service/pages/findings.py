@@ -70,10 +70,21 @@ class Table(NamedTuple):
         """Return what guessing would score, where that is a constant."""
         return CHANCE if self.kind in ("output", "output_llm") else None
 
+    def of(self, name: str) -> Summary | None:
+        """Return the scores of one line, None where there is none of that name."""
+        return next((line.summary for line in self.lines if line.name == name), None)
+
     @property
     def has_success(self) -> bool:
         """Return whether there is a yes or no of anybody."""
         return any(line.summary.success for line in self.lines)
+
+
+class Overview(NamedTuple):
+    """The tables beside each other, and whose lines they have: the published labels first, then the methods."""
+
+    tables: tuple[Table, ...]
+    names: tuple[str, ...]
 
 
 class ControlLine(NamedTuple):
@@ -90,6 +101,12 @@ def tables(found: RunReport) -> tuple[Table, ...]:
     own = tuple(Line(_NAMES[summary.kind], summary) for summary in found.features)
     made.append(Table(None, "The features themselves", "Whatever their labels say, and without an LLM.", own))
     return tuple(table for table in made if table.lines)
+
+
+def overview(made: tuple[Table, ...]) -> Overview:
+    """Return the tables of labels and methods for one look at all of them."""
+    found = tuple(table for table in made if table.kind is not None)
+    return Overview(found, tuple(dict.fromkeys(line.name for table in found for line in table.lines)))
 
 
 def controls_in_words(found: RunReport) -> tuple[ControlLine, ...]:

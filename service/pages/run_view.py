@@ -4,6 +4,7 @@ A run that is over has a report, which holds its counts. Of a large one that goe
 for every look.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -104,6 +105,14 @@ class RunView(NamedTuple):
     def n_published(self) -> int:
         """Return how many features have their label."""
         return sum(row.progress.units_done for row in self.stages if row.progress.stage == Stage.PUBLISH)
+
+    @property
+    def by_status(self) -> dict[str, int]:
+        """Return how many of the run's features have a label of which status now; nothing where it is not counted."""
+        found = Counter[str]()
+        for one in self.counts or ():
+            found[one.status] += one.n
+        return dict(found.most_common())
 
 
 _counted = Kept[tuple[UUID, str], Counted]()

@@ -13,7 +13,7 @@ from schema.wire import RunQuery
 from service.cursors import NEWEST, Pager, Slice
 from service.deps import Held, Tenant
 from service.pages import run_view
-from service.pages.findings import controls_in_words, tables
+from service.pages.findings import controls_in_words, overview, tables
 from service.pages.rendering import page
 
 router = APIRouter(prefix="/runs")
@@ -41,13 +41,15 @@ def show_run(request: Request, run_id: UUID, held: Held, tenant_id: Tenant) -> H
     """Show a run; what changes while it goes on is rendered anew whenever it does."""
     view = held.database.run(lambda connection: run_view.read(connection, tenant_id, run_id))
     report = view.report
+    made = () if report is None else tables(report)
     return page(
         request,
         "run.html",
         view=view,
         run=view.run,
         report=report,
-        tables=() if report is None else tables(report),
+        tables=made,
+        overview=overview(made),
         looked_at=outcomes.LOOKED_AT,
         controls=() if report is None else controls_in_words(report),
     )

@@ -165,6 +165,7 @@ def test_the_report_says_how_sure_it_is_and_what_controls_mean(visit: Visitor, a
     found = window.page.locator("#report")
     assert "80% [58%, 92%]" in found.inner_text()
     assert "+0.37 [+0.26, +0.48]" in found.inner_text()
+    found.get_by_text("Every figure").click()
     assert "not scored: 3 unparsed, 1 unreachable" in found.inner_text()
     assert "The interval holds 1/3" in found.inner_text()
     assert found.get_by_role("link", name="unparsed").get_attribute("href") == (
