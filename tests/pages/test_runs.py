@@ -83,7 +83,8 @@ def test_a_run_is_paused_resumed_and_cancelled_by_keyboard(visit: Visitor, api: 
     page.get_by_role("button", name="Pause").press("Enter")
     expect(page.locator("#head .chip")).to_have_text("paused")
     assert api.client.run(run.id).state == "paused"
-    page.get_by_role("button", name="Resume").press("Enter")
+    expect(page.get_by_role("button", name="Resume")).to_be_focused()
+    page.keyboard.press("Enter")
     expect(page.locator("#head .chip")).to_have_text("queued")
     page.get_by_role("button", name="Cancel …").press("Enter")
     assert page.get_by_role("dialog", name="Cancel this run?").is_visible()

@@ -111,7 +111,8 @@ def test_a_schedule_is_paused_resumed_and_deleted(visit: Visitor, api: Api, sche
     page.get_by_role("button", name="Pause").press("Enter")
     expect(page.locator("#head .chip")).to_have_text("paused")
     assert api.client.schedule(schedule.id).paused
-    page.get_by_role("button", name="Resume").press("Enter")
+    expect(page.get_by_role("button", name="Resume")).to_be_focused()
+    page.keyboard.press("Enter")
     expect(page.locator("#head")).to_contain_text("Next due")
     page.get_by_role("button", name="Delete …").press("Enter")
     page.get_by_role("button", name="Keep it").press("Enter")

@@ -8,9 +8,18 @@ const places = [...document.querySelectorAll("[data-run]")].map((place) => `#${p
 const id = document.querySelector("[data-run]").dataset.run;
 const DONE = { pause: "The run is paused.", resume: "The run goes on.", cancel: "The run is cancelled." };
 
+// The button that was pressed gives way to another: whoever is at the keyboard goes on there.
+let pressed = false;
+document.addEventListener("swapped", () => {
+  if (!pressed || document.activeElement !== document.body) return;
+  pressed = false;
+  document.querySelector("#actions button")?.focus({ preventScroll: true });
+});
+
 async function change(what, body) {
   if (await attempt("POST", `/v1/runs/${id}/${what}`, body)) {
     say(DONE[what]);
+    pressed = true;
     await swap(location.href, places).catch(() => {}); // live.js says so, and tries again
   }
 }

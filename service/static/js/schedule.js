@@ -10,6 +10,7 @@ async function rest(paused) {
   if (!(await attempt("PATCH", path, { paused }))) return;
   say(paused ? "The schedule is paused." : "The schedule goes on.");
   await swap(location.href, ["#head"]).catch(() => location.reload());
+  document.querySelector("[data-act]").focus({ preventScroll: true });
 }
 
 async function remove() {
