@@ -3,9 +3,9 @@
 from fastapi import Depends, FastAPI
 
 from service.deps import authenticated
-from service.pages import assets, compare, home, runs, schedules, session
+from service.pages import assets, compare, feature, home, runs, schedules, session
 
-_ROOMS = (home, runs, compare, schedules)
+_ROOMS = (home, feature, runs, compare, schedules)
 
 
 def install(app: FastAPI) -> None:
