@@ -1,7 +1,7 @@
 // Pausing, resuming and deleting a schedule.
 
 import { attempt, call, say } from "./api.js";
-import { asked } from "./dialogs.js";
+import { asked } from "./page.js";
 import { swap } from "./swap.js";
 
 const path = `/v1/schedules/${document.querySelector("[data-schedule]").dataset.schedule}`;
