@@ -1,6 +1,6 @@
 """Dictionaries: rows of what users submitted. Whether weights fit their subject is checked before they come here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -62,6 +62,11 @@ def page(
     before, after_id = after or (None, None)
     rows = _queries.page(connection, tenant_id=tenant_id, before=before, after_id=after_id, most=limit)
     return [_dictionary(row) for row in rows]
+
+
+def names(connection: Connection, tenant_id: int, ids: Iterable[UUID]) -> dict[UUID, str]:
+    """Return the names of those of some dictionaries that this tenant has."""
+    return dict(_queries.names(connection, tenant_id=tenant_id, ids=list(set(ids))))
 
 
 def hold(connection: Connection, tenant_id: int, ids: Sequence[UUID]) -> list[Dictionary]:

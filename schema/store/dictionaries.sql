@@ -14,6 +14,9 @@ FROM dictionary
 WHERE tenant_id = :tenant_id AND id = :id
 FOR UPDATE;
 
+-- name: names
+SELECT id, spec ->> 'name' FROM dictionary WHERE tenant_id = :tenant_id AND id = ANY(CAST(:ids AS uuid[]));
+
 -- name: hold
 -- So that none is deleted before the caller's transaction ends.
 SELECT id, spec, state, weights_sha256, digest, error, created_at

@@ -124,6 +124,12 @@ def page(connection: Connection, schedule_id: UUID, *, after: datetime | None = 
     return [_refresh(row) for row in _queries.page(connection, schedule_id=schedule_id, after=after, most=limit)]
 
 
+def latest(connection: Connection, schedule_ids: Sequence[UUID]) -> dict[UUID, Refresh]:
+    """Return the refresh of the latest slot of some schedules, by schedule; those that had none are left out."""
+    found = [_refresh(row) for row in _queries.latest(connection, schedule_ids=list(schedule_ids))]
+    return {refresh.schedule_id: refresh for refresh in found}
+
+
 def diff(
     connection: Connection, id_: UUID, changes: Sequence[Change] = (), *, after: int = -1, limit: int = 50
 ) -> list[FeatureDiff]:

@@ -149,6 +149,16 @@ WHERE schedule_id = :schedule_id AND (CAST(:after AS timestamptz) IS NULL OR slo
 ORDER BY slot DESC
 LIMIT :most;
 
+-- name: latest
+SELECT newest.*
+FROM unnest(CAST(:schedule_ids AS uuid[])) AS wanted (schedule_id), LATERAL (
+    SELECT id, schedule_id, slot, state, run_id, note, n_missed, n_stale, n_features, reasons, changes, fired_at, finished_at
+    FROM refresh
+    WHERE refresh.schedule_id = wanted.schedule_id
+    ORDER BY slot DESC
+    LIMIT 1
+) AS newest;
+
 -- name: diff
 SELECT feature, reason, change, before, after
 FROM refresh_feature

@@ -3,9 +3,9 @@
 from fastapi import Depends, FastAPI
 
 from service.deps import authenticated
-from service.pages import assets, feature, home, playground, session
+from service.pages import assets, compare, feature, home, playground, runs, schedules, session
 
-_ROOMS = (home, feature, playground)
+_ROOMS = (home, feature, runs, compare, schedules, playground)
 
 
 def install(app: FastAPI) -> None:

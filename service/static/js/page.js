@@ -1,4 +1,4 @@
-// What every page does: times in the reader's own zone, the theme, charts where there are some.
+// What every page does: times in the reader's own zone, the theme, and questions in dialogs.
 
 const THEMES = ["system", "light", "dark"];
 
@@ -31,4 +31,11 @@ if (theme) {
     show();
     document.dispatchEvent(new Event("theme"));
   });
+}
+
+// Shows a dialog with a form, for what can't be undone; returns whether its first button was pressed.
+export function asked(dialog) {
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));
 }
