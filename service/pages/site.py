@@ -3,9 +3,9 @@
 from fastapi import Depends, FastAPI
 
 from service.deps import authenticated
-from service.pages import assets, home, session
+from service.pages import assets, dictionary, home, search, session
 
-_ROOMS = (home,)
+_ROOMS = (home, dictionary, search)
 
 
 def install(app: FastAPI) -> None:
