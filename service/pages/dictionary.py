@@ -22,7 +22,7 @@ from service.pages.rendering import page
 
 router = APIRouter(prefix="/dictionaries/{dictionary_id}")
 
-N_RUNS = 5
+N_RUNS = 3
 N_COLLECTIONS = 3
 N_SAMPLED = 2000
 EXPORTS = ("csv", "json", "parquet", "delphi", "neuronpedia", "archive")
@@ -71,6 +71,7 @@ def dictionary(request: Request, dictionary_id: UUID, held: Held, tenant_id: Ten
         statuses=listing.STATUSES,
         methods=listing.METHODS,
         exports=EXPORTS,
+        n_runs=N_RUNS,
     )
 
 
