@@ -108,9 +108,7 @@ def latest_with_tokens(
 
 def histograms(connection: Connection, dictionary_id: UUID, features: Sequence[int]) -> dict[int, tuple[int, ...]]:
     """Return the newest histogram of activations that each of some features has; nothing else of it is unpacked."""
-    rows = _queries.latest_among(
-        connection, dictionary_id=dictionary_id, features=list(features), kinds=["exemplars"]
-    )
+    rows = _queries.latest_among(connection, dictionary_id=dictionary_id, features=list(features), kinds=["exemplars"])
     return {feature: tuple(unpack_fields(payload, {"histogram"})["histogram"]) for feature, _, payload, _ in rows}
 
 

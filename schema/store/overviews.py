@@ -141,9 +141,7 @@ def unfinished(connection: Connection, tenant_id: int, most: int) -> list[Unfini
     small = [run.id for run, _ in rows if (run.n_features or 0) <= MOST_FOLLOWED]
     stages: dict[UUID, list[StageProgress]] = {}
     for run_id, *row in _queries.progress(connection, run_ids=small):
-        stages.setdefault(run_id, []).append(
-            StageProgress(**dict(zip(StageProgress.model_fields, row, strict=True)))
-        )
+        stages.setdefault(run_id, []).append(StageProgress(**dict(zip(StageProgress.model_fields, row, strict=True))))
     return [
         Unfinished(run.model_copy(update={"stages": _in_order(stages.get(run.id, ()))}), name) for run, name in rows
     ]
@@ -175,7 +173,14 @@ def measured(connection: Connection, keys: Iterable[Key]) -> dict[Key, Measured]
     rows = _queries.measured(
         connection, dictionaries=[key.dictionary_id for key in listed], indices=[key.feature for key in listed]
     )
-    return {Key(id_, index): Measured(author, _score(inner), _score(outer)) for id_, index, author, inner, outer in rows}
+    return {
+        Key(id_, index): Measured(author, _score(inner), _score(outer)) for id_, index, author, inner, outer in rows
+    }
+
+
+def has_lifts(connection: Connection, dictionary_id: UUID) -> bool:
+    """Return whether any label of a dictionary has an input lift."""
+    return any(True for _ in _queries.with_input_lift(connection, dictionary_id=dictionary_id, most=1))
 
 
 def sample(connection: Connection, dictionary_id: UUID, n_features: int, most: int, seed: int = 0) -> Sample:

@@ -41,6 +41,13 @@ class Head(NamedTuple):
     order: str | None
 
 
+class Given(NamedTuple):
+    """A filter that is asked for, in words, and the page's address without it."""
+
+    text: str
+    url: str
+
+
 class _Shown(NamedTuple):
     """What is read for the page, in one transaction."""
 
@@ -48,6 +55,7 @@ class _Shown(NamedTuple):
     collections: list[Named]
     runs: list[Run]
     findings: Findings | None
+    any_lift: bool
     features: FeaturePage
     rows: list[Row]
 
@@ -63,7 +71,7 @@ def dictionary(request: Request, dictionary_id: UUID, held: Held, tenant_id: Ten
         "dictionary.html",
         shown=shown,
         query=query,
-        filters=_given(query),
+        given=_given(request, query),
         quality=quality_of(shown.findings),
         heads={column: _head(request, query, column) for column in ("index", "input_lift", "output_lift", "density")},
         next_url=address(request, cursor=cursor) if cursor else None,
@@ -97,14 +105,36 @@ def _read(connection: Connection, tenant_id: int, dictionary_id: UUID, query: Li
         overviews.collections_of(connection, dictionary_id, N_COLLECTIONS),
         runs.page(connection, tenant_id, dictionary_id=dictionary_id, limit=N_RUNS + 1),
         overviews.findings(connection, [dictionary_id]).get(dictionary_id),
+        overviews.has_lifts(connection, dictionary_id),
         features,
         listing.rows_of(connection, dictionary_id, features.items),
     )
 
 
-def _given(query: ListQuery) -> dict[str, object]:
-    """Return the filters that are asked for, by name."""
-    return {name: value for name in FeatureFilter.model_fields if (value := getattr(query, name)) not in (None, ())}
+def _given(request: Request, query: ListQuery) -> list[Given]:
+    """Return the filters that are asked for, in the order of the API."""
+    asked_for = {name: getattr(query, name) for name in FeatureFilter.model_fields}
+    return [
+        Given(_in_words(name, value), address(request, **{name: None}))
+        for name, value in asked_for.items()
+        if value not in (None, ())
+    ]
+
+
+def _in_words(name: str, value: object) -> str:
+    """Return a filter in words: `input lift at least 0.5`."""
+    least_or_most, _, column = name.partition("_")
+    match name, value:
+        case "q", _:
+            return f"label contains \u201c{value}\u201d"
+        case "run_id", _:
+            return "of one run"
+        case _, tuple():
+            return f"{name}: {', '.join(map(str, value))}".replace("_", " ")
+        case _, bool():
+            return f"{name.removesuffix('_success')} {'succeeds' if value else 'does not succeed'}"
+    measure = column.replace("_value", " score").replace("_", " ")
+    return f"{measure} at {'least' if least_or_most == 'min' else 'most'} {value}"
 
 
 def _head(request: Request, query: ListQuery, column: str) -> Head:

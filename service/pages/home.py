@@ -61,9 +61,7 @@ def home(request: Request, held: Held, tenant_id: Tenant) -> HTMLResponse:
 def _read(connection: Connection, tenant_id: int, query: HomeQuery) -> _Shown:
     wanted = query.collection_id
     pager = Pager(["home", str(wanted)], NEWEST, query.cursor)
-    found = dictionaries.page(
-        connection, tenant_id, collection_id=wanted, after=pager.after, limit=N_DICTIONARIES + 1
-    )
+    found = dictionaries.page(connection, tenant_id, collection_id=wanted, after=pager.after, limit=N_DICTIONARIES + 1)
     cut = pager.cut(found, N_DICTIONARIES, lambda row: (row.created_at, row.id))
     begins = query.cursor is None and wanted is None
     return _Shown(

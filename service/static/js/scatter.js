@@ -12,8 +12,7 @@ document.addEventListener("chart-pick", ({ detail }) => {
     form.elements[`min_${side}`].value = detail[`${axis}Min`].toFixed(3);
     form.elements[`max_${side}`].value = detail[`${axis}Max`].toFixed(3);
   }
-  form.querySelector("details").open = true;
   form.elements.min_input_lift.dispatchEvent(new Event("input", { bubbles: true }));
 });
 
-swap(place.dataset.part, ["#scatter"]).catch((problem) => say(problem.message, "bad"));
+if (place) swap(place.dataset.part, ["#scatter"]).catch((problem) => say(problem.message, "bad"));
