@@ -96,7 +96,7 @@ class Lifts(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Features with both lifts, by index; `n_known` of how many features with a lift they are, None if nobody counted."""
+    """Features with both lifts, by index. `n_known` is how many have an input lift, None if nobody counted."""
 
     items: tuple[Lifts, ...]
     n_known: int | None

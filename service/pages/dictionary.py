@@ -17,7 +17,7 @@ from service.features import read_page
 from service.pages import listing
 from service.pages.addresses import address, asked
 from service.pages.listing import Row
-from service.pages.quality import Quality, quality_of
+from service.pages.quality import quality_of
 from service.pages.rendering import page
 
 router = APIRouter(prefix="/dictionaries/{dictionary_id}")
@@ -85,7 +85,7 @@ def dictionary(request: Request, dictionary_id: UUID, held: Held, tenant_id: Ten
 
 @router.get("/scatter")
 def scatter(request: Request, dictionary_id: UUID, held: Held, tenant_id: Tenant) -> HTMLResponse:
-    """Show input lift against output lift, of a sample of the features: a part of the dictionary's page, loaded later."""
+    """Show input lift against output lift, of some features: a part of the dictionary's page that is loaded later."""
 
     def work(connection: Connection) -> tuple[Dictionary, Sample]:
         found = dictionaries.get(connection, tenant_id, dictionary_id)

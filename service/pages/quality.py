@@ -1,4 +1,4 @@
-"""How good the labels of a dictionary are, from the newest report: a line a method, a side a column, and the controls."""
+"""How good the labels of a dictionary are, by its newest report: a line a method, a column a side, and the controls."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

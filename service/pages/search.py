@@ -1,6 +1,6 @@
 """Search: labels by word and meaning, and features by token, in all dictionaries or in one."""
 
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -96,7 +96,7 @@ def _shown(connection: Connection, tenant_id: int, found: SearchPage | TokenPage
     )
 
 
-def _page(request: Request, shown: _Shown, **values: object) -> HTMLResponse:
+def _page(request: Request, shown: _Shown, **values: Any) -> HTMLResponse:
     cursor = shown.found.next_cursor if shown.found else None
     return page(
         request,
