@@ -14,6 +14,7 @@ from schema.store.overviews import CollectionOutline, Overview, Unfinished
 from service.cursors import NEWEST, Pager
 from service.deps import Held, Tenant
 from service.pages.addresses import address, asked
+from service.pages.quality import summary_of
 from service.pages.rendering import page
 
 router = APIRouter()
@@ -55,6 +56,7 @@ def home(request: Request, held: Held, tenant_id: Tenant) -> HTMLResponse:
         next_url=next_url,
         first_url=address(request) if query.cursor else None,
         n_runs=N_RUNS,
+        summary_of=summary_of,
     )
 
 

@@ -48,6 +48,13 @@ def quality_of(findings: Findings | None) -> Quality | None:
     )
 
 
+def summary_of(findings: Findings | None, side: str) -> Summary | None:
+    """Return how the published labels score on a side: by the first kind that has a lift, else by any."""
+    scores = {} if findings is None else _by_kind(findings.labels.scores)
+    of_side = [scores[kind] for kind, (_, drawn_as) in KINDS.items() if drawn_as == side and kind in scores]
+    return next((one for one in of_side if one.lift), of_side[0] if of_side else None)
+
+
 def _line(method: str, descriptions: Mapping[Status, int], scores: Sequence[Summary]) -> Line:
     return Line(method, descriptions.get(Status.OK, 0), sum(descriptions.values()), _by_kind(scores))
 
