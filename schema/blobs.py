@@ -18,11 +18,12 @@ from typing import IO, NamedTuple, cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from schema.errors import NotFound, StorageFull, TooLarge
+from schema.errors import GlossariumError, NotFound, StorageFull, TooLarge, Unavailable
 from schema.settings import Settings
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CHUNK = 1 << 20
+_PROBE = b"glossarium doctor"
 
 
 class BlobRef(NamedTuple):
@@ -91,13 +92,24 @@ class Blobs:
     def identity(self) -> str:
         """Return the id of the store, which whoever asks first makes: two that see the same id share the store.
 
-        Raises: OSError, or what the store's own library raises, if it can't be read or written.
+        Raises: Unavailable if it can't be read or written.
         """
         place = f"{self._root}/identity"
-        if not self._files.exists(place):
-            self._files.makedirs(self._root, exist_ok=True)
-            self._files.pipe_file(place, uuid.uuid4().hex.encode())
-        return str(self._files.cat_file(place).decode())
+        with _usable(self._root):
+            if not self._files.exists(place):
+                self._files.makedirs(self._root, exist_ok=True)
+                self._files.pipe_file(place, uuid.uuid4().hex.encode())
+            return str(self._files.cat_file(place).decode())
+
+    def probe(self) -> None:
+        """Put a few bytes and read them again.
+
+        Raises: Unavailable if the store can't be used, or gives back others; StorageFull when the disk is.
+        """
+        with _usable(self._root), self.open(self.put(_PROBE).sha256) as file:
+            read = file.read()
+        if read != _PROBE:
+            raise Unavailable(f"{self._root} gives back other bytes than were put")
 
     def exists(self, sha256: str) -> bool:
         """Return whether the blob is there."""
@@ -161,8 +173,12 @@ class Blobs:
 
 
 def open_blobs(settings: Settings) -> Blobs:
-    """Return the store that the settings name."""
-    return Blobs(settings.blobs, settings.data_dir / "blobs")
+    """Return the store that the settings name.
+
+    Raises: Unavailable if nothing here knows such a store.
+    """
+    with _usable(settings.blobs):
+        return Blobs(settings.blobs, settings.data_dir / "blobs")
 
 
 def _relative(sha256: str) -> str:
@@ -185,6 +201,17 @@ def _settle(source: Path, target: Path) -> None:
 def _chunks_of(file: IO[bytes]) -> Iterator[bytes]:
     while chunk := file.read(_CHUNK):
         yield chunk
+
+
+@contextmanager
+def _usable(place: str) -> Iterator[None]:
+    """Turn what a store fails with into Unavailable, which names the place."""
+    try:
+        yield
+    except GlossariumError:
+        raise
+    except Exception as exc:  # any store that fsspec knows, with any errors of its own
+        raise Unavailable(f"{place} can't be used: {type(exc).__name__}: {exc}") from exc
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-from datetime import datetime
 
 from schema.records import Record
 from schema.settings import Settings
@@ -32,10 +31,11 @@ class Presence(Record):
 class Seen(Presence):
     """A presence as it was last told.
 
-    age_s: since then, by the database's clock.
+    up_s:  since the process started, by the database's clock.
+    age_s: since it last said that it is there.
     """
 
-    started_at: datetime
+    up_s: float
     age_s: float
 
 

@@ -206,6 +206,8 @@ class RunSpec(RunTerms):
 
 
 RunState = Literal["queued", "running", "done", "failed", "cancelled", "paused"]
+RUN_OVER: frozenset[RunState] = frozenset({"done", "failed", "cancelled"})
+"""States of a run that nothing follows; a paused one may be resumed."""
 
 
 class StageProgress(Record):

@@ -1,14 +1,14 @@
 """What is asked of search and what comes back: labels by word and meaning, features by token."""
 
-import unicodedata
 from typing import Literal
 from uuid import UUID
 
 from pydantic import Field, field_validator
 
 from schema.labels import FeatureSummary
-from schema.records import Method, Record
-from schema.wire import FeatureStatus, PageQuery
+from schema.plain import check_readable
+from schema.records import Record
+from schema.wire import PageQuery, TraitFilter
 
 SearchMode = Literal["words", "meaning", "both"]
 Found = Literal["word", "similar_word", "meaning"]
@@ -19,18 +19,10 @@ TOKENS_A_LIST = 10
 """Tokens of each list of a feature by which it can be found."""
 
 
-class LabelFilter(Record):
+class LabelFilter(TraitFilter):
     """Which labels are searched; what is not given does not filter."""
 
     dictionary_id: UUID | None = Field(None, description="all dictionaries unless given")
-    status: tuple[FeatureStatus, ...] = Field((), description="any of these")
-    method: tuple[Method, ...] = Field((), description="of the label, any of these")
-    input_success: bool | None = None
-    output_success: bool | None = None
-    min_density: float | None = None
-    max_density: float | None = None
-    min_input_lift: float | None = None
-    min_output_lift: float | None = None
 
 
 class SearchQuery(PageQuery, LabelFilter):
@@ -49,9 +41,7 @@ class SearchQuery(PageQuery, LabelFilter):
     @classmethod
     def _is_text(cls, q: str) -> str:
         """Refuse control characters, and what has nothing to look for."""
-        for character in q:
-            if unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r":
-                raise ValueError(f"holds the control character U+{ord(character):04X}")
+        check_readable(q)
         if not q.strip():
             raise ValueError("is blank")
         return q

@@ -62,9 +62,8 @@ class Settings(BaseSettings):
     max_memory_mb: int | None = Field(None, ge=256)  # of a subject worker, which then makes way for a fresh one
     statement_timeout_ms: int = 30_000
     log_format: Literal["json", "text"] = "json"
-    metrics_token: SecretStr = SecretStr(
-        ""
-    )  # what a scrape of /metrics shows; without one, only this machine is answered
+    # What a scrape of /metrics shows; without one, only this machine is answered.
+    metrics_token: SecretStr = SecretStr("")
     alive_file: Path | None = None  # touched as long as a worker is well: what a container's health check looks at
 
     @property

@@ -4,7 +4,6 @@ A text is read and the features that fire on it are wanted, or a prompt is conti
 is over, one way or another, when its time is: it never hangs.
 """
 
-import unicodedata
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -12,6 +11,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, model_validator
 
 from schema.labels import FeatureSummary
+from schema.plain import check_readable
 from schema.records import Record
 
 MOST_CHARACTERS = 10_000
@@ -32,16 +32,7 @@ TrialKind = Literal["activations", "steering"]
 TrialState = Literal["waiting", "running", "done", "failed", "cancelled", "expired"]
 ENDED: frozenset[TrialState] = frozenset({"done", "failed", "cancelled", "expired"})
 
-
-def _check_readable(text: str) -> str:
-    """Refuse control characters, but for tabs and line ends."""
-    for position, character in enumerate(text):
-        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r":
-            raise ValueError(f"holds the control character U+{ord(character):04X} at {position}")
-    return text
-
-
-Text = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), AfterValidator(_check_readable)]
+Text = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), AfterValidator(check_readable)]
 
 
 class ActivationsSpec(Record):

@@ -33,8 +33,8 @@ class PageQuery(Record):
     cursor: str | None = Field(None, max_length=2000, description="`next_cursor` of the page before, as it came")
 
 
-class FeatureFilter(Record):
-    """Which features of a dictionary; what is not given does not filter."""
+class TraitFilter(Record):
+    """What features and their labels are like; what is not given does not filter."""
 
     status: tuple[FeatureStatus, ...] = Field((), description="any of these")
     method: tuple[Method, ...] = Field((), description="of the label, any of these")
@@ -42,14 +42,19 @@ class FeatureFilter(Record):
     output_success: bool | None = None
     min_density: float | None = None
     max_density: float | None = None
+    min_input_lift: float | None = None
+    min_output_lift: float | None = None
+
+
+class FeatureFilter(TraitFilter):
+    """Which features of a dictionary; what is not given does not filter."""
+
+    max_input_lift: float | None = None
+    max_output_lift: float | None = None
     min_input_value: float | None = None
     max_input_value: float | None = None
-    min_input_lift: float | None = None
-    max_input_lift: float | None = None
     min_output_value: float | None = None
     max_output_value: float | None = None
-    min_output_lift: float | None = None
-    max_output_lift: float | None = None
     q: str | None = Field(None, min_length=1, max_length=200, description="a part of the label, in any case")
     run_id: UUID | None = Field(None, description="only features that this run selected")
 

@@ -59,7 +59,10 @@ def label(
     dictionary: DictionaryName,
     index: Index,
     text: Annotated[str, typer.Argument(help="What the feature's label is to be.")],
-    author: Annotated[str, typer.Option(help="Who says so.", envvar=["GLOSSARIUM_AUTHOR", "USER"])],
+    author: Annotated[
+        str | None,
+        typer.Option(help="Who says so; else the name of the API key.", envvar=["GLOSSARIUM_AUTHOR", "USER"]),
+    ] = None,
     note: Annotated[str | None, typer.Option(help="Why.")] = None,
     seen: Annotated[
         int | None, typer.Option(help="The id of the label that you saw; the one that stands there by default.")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -25,7 +25,7 @@ def search(
     question: Annotated[
         str | None, typer.Argument(help='What the label says or means; also "a phrase", -without.')
     ] = None,
-    mode: Annotated[str, typer.Option(help="words, meaning or both")] = "both",
+    mode: Annotated[SearchMode, typer.Option(help="By words, by meaning, or by both.")] = "both",
     token: Annotated[str | None, typer.Option(help='Features by token instead, with its space: " river".')] = None,
     promotes: Annotated[bool, typer.Option("--promotes", help="Those that raise the token (the default).")] = False,
     suppresses: Annotated[bool, typer.Option("--suppresses", help="Those that lower it.")] = False,
@@ -55,7 +55,7 @@ def search(
         where = {"dictionary_id": find_dictionary(client, dictionary).id if dictionary else None}
         if question is not None:
             _side(promotes, suppresses, fires, allowed=False)
-            _show_labels(client, question, {**where, **filters, "mode": _mode(mode), "limit": limit}, as_json)
+            _show_labels(client, question, {**where, **filters, "mode": mode, "limit": limit}, as_json)
             return
         if any(value is not None for value in filters.values()):
             raise InvalidInput("--status, --method and lifts are of a question, not of --token")
@@ -72,13 +72,6 @@ def _show_labels(client: Client, question: str, filters: dict[str, object], as_j
     if page.note:
         err.print(f"note: {render.printable(page.note)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     out.print(_labels_table(page.items, _names(client, page.items)))
-
-
-def _mode(text: str) -> SearchMode:
-    for mode in get_args(SearchMode):
-        if mode == text:
-            return mode  # type: ignore[no-any-return]
-    raise InvalidInput(f"--mode {text!r}; must be one of {', '.join(get_args(SearchMode))}")
 
 
 def _side(promotes: bool, suppresses: bool, fires: bool, *, allowed: bool = True) -> TokenSide:

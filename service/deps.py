@@ -192,6 +192,7 @@ def check_index(dictionary: Dictionary, index: int) -> None:
 
 
 Held = Annotated[Services, Depends(services)]
+Asker = Annotated[Caller, Depends(authenticated)]
 Tenant = Annotated[int, Depends(current_tenant)]
 Repeatable = Annotated[Intent, Depends(intent)]
 Index = Annotated[int, Path(ge=0, le=2**31 - 1, description="the dictionary's own index of the feature")]

@@ -10,7 +10,7 @@ from schema.labels import Label
 from schema.store import dictionaries, labels
 from schema.store.database import Connection
 from service import examples, label_examples
-from service.deps import Held, Index, Tenant, check_index
+from service.deps import Asker, Held, Index, Tenant, check_index
 
 router = APIRouter(
     prefix="/v1/dictionaries/{dictionary_id}/features/{index}/label", tags=["labels"], responses=examples.PROBLEMS
@@ -23,7 +23,7 @@ def edit_label(
     index: Index,
     edited: Annotated[LabelEdit, Body(openapi_examples=label_examples.EDITS)],
     held: Held,
-    tenant_id: Tenant,
+    asker: Asker,
 ) -> Label:
     """Write a label over the one that you saw. It stands until it is withdrawn; what runs find goes to the history.
 
@@ -31,8 +31,8 @@ def edit_label(
     """
 
     def work(connection: Connection) -> Label:
-        check_index(dictionaries.get(connection, tenant_id, dictionary_id), index)
-        return labels.edit(connection, dictionary_id, index, edited)
+        check_index(dictionaries.get(connection, asker.tenant_id, dictionary_id), index)
+        return labels.edit(connection, dictionary_id, index, edited.signed(asker.name))
 
     return held.database.run(work)
 

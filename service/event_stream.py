@@ -6,7 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from schema.errors import NotFound, Unavailable
-from schema.records import Run
+from schema.records import RUN_OVER, Run
 from service.transport import Transport
 
 _SILENCE_S = 60.0  # the service says something every 15 s
@@ -41,7 +41,7 @@ def follow(transport: Transport, run_id: UUID) -> Iterator[Run]:
                     run = Run.model_validate_json(event.data)
                     seen = event.id
                     yield run
-                    if run.state in ("done", "failed", "cancelled"):
+                    if run.state in RUN_OVER:
                         return
         except Unavailable:
             if time.monotonic() - answered > _PATIENCE_S:

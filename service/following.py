@@ -17,7 +17,7 @@ import structlog
 from fastapi.concurrency import run_in_threadpool
 
 from schema.errors import DatabaseUnavailable, GlossariumError, NotFound, Unavailable
-from schema.records import Run
+from schema.records import RUN_OVER, Run
 
 CHANNEL = "glossarium_run"
 """The channel of the triggers in schema.sql; a notice is a run's id."""
@@ -32,7 +32,6 @@ _CHECK_S = 10.0
 _FIRST_S = 8.0  # for the first reading: a little more than the pool waits for a connection
 _RETRY_S = (1.0, 2.0, 5.0)
 _READ_AT_ONCE = 2
-_OVER = frozenset({"done", "failed", "cancelled"})
 
 _log = structlog.get_logger(__name__)
 Read = Callable[[int, UUID], Run]
@@ -76,7 +75,7 @@ class Followed:
     def tell(self, run: Run) -> None:
         """Let readers know how the run stands."""
         data = run.model_dump_json(exclude={"usage", "dead"})
-        standing = Standing(hashlib.sha256(data.encode()).hexdigest()[:16], data, run.state in _OVER)
+        standing = Standing(hashlib.sha256(data.encode()).hexdigest()[:16], data, run.state in RUN_OVER)
         if standing != self.standing:
             self.standing = standing
             self._wake()

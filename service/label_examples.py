@@ -12,7 +12,7 @@ LABEL_EDIT: Example = {
 }
 EDITS: Example = {
     "edit": {"summary": "Over the label that was seen", "value": LABEL_EDIT},
-    "first": {"summary": "Where there is none", "value": {"text": "Rivers.", "author": "ada", "seen": None}},
+    "first": {"summary": "Where there is none", "value": {"text": "Rivers.", "seen": None}},
 }
 EDITED: Example = {
     "id": 77,

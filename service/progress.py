@@ -23,7 +23,7 @@ from rich.progress import (
 )
 
 from schema.errors import Unavailable
-from schema.records import Run, StageProgress
+from schema.records import RUN_OVER, Run, StageProgress
 from service.transport import Progress as Report
 
 if TYPE_CHECKING:  # the client shows bars, too
@@ -32,8 +32,6 @@ if TYPE_CHECKING:  # the client shows bars, too
 POLL_S = 1.0
 _PATIENCE_S = 60.0
 """How long the API may be away, as while it is started again, before we give up on watching."""
-ENDED = frozenset({"done", "failed", "cancelled", "paused"})
-"""A paused run goes on only when somebody resumes it."""
 
 
 class Pace(NamedTuple):
@@ -142,7 +140,7 @@ def _states(client: "Client", run_id: UUID, timeout_s: float) -> Iterator[Run]:
         else:
             answered = time.monotonic()
             yield run
-            if run.state in ENDED:
+            if run.state in RUN_OVER or run.state == "paused":
                 return
             if answered - began > timeout_s:
                 raise Unavailable(f"run {run_id} is {run.state} after {timeout_s:g} s; it goes on")

@@ -1,45 +1,30 @@
 """Search over HTTP: labels by word and meaning, fused; features by tokens that they promote, suppress or fire on."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
-from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
 from schema.errors import LLMUnavailable
-from schema.search import Found, LabelFilter, SearchHit, SearchPage, SearchQuery, TokenHit, TokenPage, TokenQuery
+from schema.search import LabelFilter, SearchHit, SearchPage, SearchQuery, TokenHit, TokenPage, TokenQuery
 from schema.store import indexing, search, tokens
 from schema.store.database import Connection
 from schema.store.indexing import Model
-from schema.store.search import Key, Scope
+from schema.store.search import Scope
 from service import examples, search_examples
 from service.cursors import Pager
 from service.deps import Held, Services, Tenant
+from service.fusion import Fused, Ranking, fuse
 from service.meaning import Meant
 
 DEPTH = 100
 """Candidates of each way; so many hits in all at least, where there are as many."""
 FEW = 10
 """Hits below which words that are spelt nearly so count too."""
-RANK_CONSTANT = 60
-"""Of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
 
 router = APIRouter(prefix="/v1/search", tags=["search"], responses=examples.PROBLEMS)
 _PLACE: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=0, le=2**31 - 1)])
-
-
-Ranking = Sequence[tuple[Found, Key]]
-"""What was found by words or by meaning, best first."""
-
-
-class Fused(NamedTuple):
-    """A feature that was found, by which ways, and the sum of its reciprocal ranks."""
-
-    key: Key
-    score: float
-    why: tuple[Found, ...]
 
 
 class Asked(NamedTuple):
@@ -85,21 +70,6 @@ def search_tokens(query: Annotated[TokenQuery, Query()], held: Held, tenant_id: 
         return read_tokens(connection, tenant_id, query)
 
     return held.database.run(work)
-
-
-def fuse(rankings: Sequence[Ranking]) -> list[Fused]:
-    """Return everything that was found, best first, by the sum of 1 / (60 + rank) over the rankings that have it.
-
-    Of equals, that of the earlier ranking goes first.
-    """
-    scores: defaultdict[Key, float] = defaultdict(float)
-    why: defaultdict[Key, list[Found]] = defaultdict(list)
-    for ranking in rankings:
-        for rank, (way, key) in enumerate(ranking, 1):
-            scores[key] += 1 / (RANK_CONSTANT + rank)
-            why[key].append(way)
-    ordered = sorted(scores, key=lambda key: -scores[key])
-    return [Fused(key, scores[key], tuple(why[key])) for key in ordered]
 
 
 def ask(held: Services, query: SearchQuery) -> Asked:
@@ -181,14 +151,10 @@ def read_tokens(connection: Connection, tenant_id: int, query: TokenQuery) -> To
     skip = pager.after or 0
     found = tokens.find(connection, scope.dictionaries, query.side, query.token, skip=skip, most=query.limit + 1)
     page = pager.cut(list(enumerate(found, skip + 1)), query.limit, lambda row: row[0])
-    known = search.summaries(connection, [_key(one.dictionary_id, one.feature) for _, one in page.items])
+    known = search.summaries(connection, [one.key for _, one in page.items])
     hits = tuple(
-        TokenHit(dictionary_id=one.dictionary_id, feature=known[_key(one.dictionary_id, one.feature)], ranks=one.ranks)
+        TokenHit(dictionary_id=one.key.dictionary_id, feature=known[one.key], ranks=one.ranks)
         for _, one in page.items
-        if _key(one.dictionary_id, one.feature) in known
+        if one.key in known
     )
     return TokenPage(items=hits, next_cursor=page.next_cursor, near=tuple(tokens.near(connection, query.token)))
-
-
-def _key(dictionary_id: UUID, feature: int) -> Key:
-    return Key(dictionary_id, feature)

@@ -26,7 +26,6 @@ _EMBEDDED_USER = "embedded_postgres"
 _POSTGRES_OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "shared_buffers": "96MB",
     "max_connections": "100",
     "log_checkpoints": "off",
 }
@@ -88,9 +87,19 @@ def postgres(folder: DataFolder, port: int, environment: Mapping[str, str]) -> C
     _make_cluster(folder, binaries, user)
     _end_leftover(folder.postgres)
     options = [f"-c{name}={value}" for name, value in _POSTGRES_OPTIONS.items()]
+    options.append(f"-cshared_buffers={_shared_buffers()}")
     argv = [str(binaries / "postgres"), "-D", str(folder.postgres), "-p", str(port), *options]
     # SIGINT is Postgres' fast shutdown: it does not wait for clients to leave.
     return Command("postgres", argv, environment, user=user, essential=True, stop_signal=signal.SIGINT)
+
+
+def _shared_buffers() -> int:
+    """Return Postgres' own cache in pages of 8 KiB: an eighth of the memory. What is not needed is never touched.
+
+    A search by meaning with a filter reads tens of thousands of pages of an index; each that is not here costs 10 µs.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(max(memory // 8, 128 * 2**20), 4 * 2**30) // 8192
 
 
 def postgres_binaries() -> Path:

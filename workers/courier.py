@@ -4,16 +4,17 @@ It needs no doorbell. Of each webhook one delivery is under way at a time, so th
 waiting for longer than a round.
 """
 
+import math
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
-import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
 from schema import targets
-from schema.errors import BadTarget, GlossariumError, Unavailable
+from schema.errors import BadTarget, Unavailable
 from schema.release import release
 from schema.settings import Settings
 from schema.store import database, deliveries
@@ -22,6 +23,7 @@ from schema.store.deliveries import Claimed
 from schema.targets import Resolver
 from schema.webhooks import DELIVERY_HEADER, EVENT_HEADER, SIGNATURE_HEADER, secret_of, signature
 from workers.posting import post
+from workers.rounds import start_rounds
 
 _log = structlog.get_logger()
 
@@ -46,6 +48,18 @@ class Courier:
         self._pool = pool
         self._resolve = resolve
         self._timeout_s = timeout_s
+        self._forgotten_at = -math.inf
+
+    def go_round(self) -> None:
+        """Send all that is due; once an hour, forget deliveries of long ago.
+
+        Raises: Unavailable if the database does not answer.
+        """
+        while self.deliver():
+            pass
+        if time.monotonic() - self._forgotten_at >= _FORGET_S:
+            self._forgotten_at = time.monotonic()
+            self.forget()
 
     def deliver(self) -> int:
         """Send one delivery to each of some webhooks that are owed any, and return to how many.
@@ -89,6 +103,9 @@ class Courier:
             status = post(target, headers, body, timeout_s=self._timeout_s)
         except (BadTarget, Unavailable) as exc:
             return str(exc)
+        except Exception as exc:  # a fault of ours: it costs this delivery an attempt, and no other one its turn
+            _log.error("not sent", delivery=str(notice.id), error=repr(exc), trace=traceback.format_exc())
+            return f"{type(exc).__name__}; the log of the control worker says more"
         if 300 <= status < 400:
             return f"HTTP {status}; redirects are not followed: give the URL that they lead to"
         return None if 200 <= status < 300 else f"HTTP {status}"
@@ -96,21 +113,4 @@ class Courier:
 
 def start_courier(settings: Settings, pool: ConnectionPool[Connection]) -> threading.Thread:
     """Start the thread that sends what is due; it ends with the process."""
-    courier = Courier(settings, pool)
-    thread = threading.Thread(target=_go_round, args=(courier, settings), name="courier", daemon=True)
-    thread.start()
-    return thread
-
-
-def _go_round(courier: Courier, settings: Settings) -> None:
-    forgotten_at = time.monotonic() - _FORGET_S
-    while True:
-        try:
-            while courier.deliver():
-                pass
-            if time.monotonic() - forgotten_at >= _FORGET_S:
-                forgotten_at = time.monotonic()
-                courier.forget()
-        except (GlossariumError, psycopg.Error) as exc:  # whatever it is, the next round may go better
-            _log.warning("courier failed", error=str(exc))
-        time.sleep(settings.watch_s)
+    return start_rounds("courier", Courier(settings, pool).go_round, settings.watch_s)

@@ -4,9 +4,10 @@ It takes what the store has queued, and removes it in the transaction that write
 batch. Any number of processes may index; one of them works at a time.
 """
 
+import re
 import threading
-import time
-from collections import defaultdict
+import traceback
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 
 import openai
@@ -22,6 +23,7 @@ from schema.store.database import Connection
 from schema.store.indexing import LabelText, Model, Place, Queued
 from schema.store.tokens import TokenLists
 from workers.embeddings import BATCH, embed
+from workers.rounds import start_rounds
 
 MOST = 256
 """Features a transaction: a few seconds of the embedded sentence model."""
@@ -29,6 +31,9 @@ _LOOKED_AT = 1000
 """Embeddings that are looked at, at every idle sweep, whether a label still has their text."""
 _WITHIN_S = 45.0
 """Of a request for embeddings; a transaction that says nothing for a minute is ended by Postgres."""
+_REASONS = 8
+"""Why a step can't be taken that are remembered: an endpoint that is away is so in several words."""
+_NUMBERS = re.compile(r"\d+")
 _REFUSALS = (openai.BadRequestError, openai.UnprocessableEntityError)
 
 _log = structlog.get_logger()
@@ -36,15 +41,7 @@ _log = structlog.get_logger()
 
 def start_indexer(pool: ConnectionPool[Connection], settings: Settings) -> threading.Thread:
     """Start the thread that indexes whatever is queued; it ends with the process."""
-    thread = threading.Thread(target=_watch, args=(Indexer(pool, settings),), name="indexer", daemon=True)
-    thread.start()
-    return thread
-
-
-def _watch(indexer: "Indexer") -> None:
-    while True:
-        if not indexer.work():
-            time.sleep(indexer.settings.sweep_s)
+    return start_rounds("indexer", Indexer(pool, settings).go_round, settings.sweep_s)
 
 
 class Indexer:
@@ -52,10 +49,16 @@ class Indexer:
 
     def __init__(self, pool: ConnectionPool[Connection], settings: Settings) -> None:
         timeout_s = min(settings.llm_timeout_s, _WITHIN_S)
-        self.settings = settings.model_copy(update={"llm_timeout_s": timeout_s})
+        self._settings = settings.model_copy(update={"llm_timeout_s": timeout_s})
         self._pool = pool
         self._dimensions: int | None = None
         self._place = Place()
+        self._told: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_REASONS))
+
+    def go_round(self) -> None:
+        """Index all that is queued."""
+        while self.work():
+            pass
 
     def work(self) -> bool:
         """Index one batch of tokens and one of labels; return whether there was any. What fails is tried again."""
@@ -63,10 +66,21 @@ class Indexer:
         for step in (self._index_tokens, self._index_labels):
             try:
                 worked = step() or worked
+                self._told.pop(step.__name__, None)
             except (GlossariumError, psycopg.Error) as exc:
                 self._dimensions = None  # whoever answers next may be another model
-                _log.warning("not indexed", step=step.__name__, error=str(exc))
+                self._tell(step.__name__, str(exc))
+            except Exception as exc:  # a fault of ours: it must not keep the other step from being tried
+                self._dimensions = None
+                _log.error("not indexed", step=step.__name__, error=repr(exc), trace=traceback.format_exc())
         return worked
+
+    def _tell(self, step: str, reason: str) -> None:
+        """Log why a step can't be taken now, unless that is known since it last could; numbers make no new reason."""
+        told, known = self._told[step], _NUMBERS.sub("…", reason)
+        if known not in told:
+            told.append(known)
+            _log.warning("not indexed", step=step, error=reason)
 
     def _index_tokens(self) -> bool:
         with database.lend(self._pool) as connection:
@@ -77,16 +91,16 @@ class Indexer:
         return bool(rows)
 
     def _index_labels(self) -> bool:
-        dimensions = self._dimensions or embed(["a label"], self.settings).shape[1]
+        dimensions = self._dimensions or embed(["a label"], self._settings).shape[1]
         if dimensions > indexing.MOST_DIMENSIONS:
             raise LLMUnavailable(
-                f"{self.settings.embeddings_model} has {dimensions} dimensions, and can't be searched by; "
+                f"{self._settings.embeddings_model} has {dimensions} dimensions, and can't be searched by; "
                 f"at most {indexing.MOST_DIMENSIONS}"
             )
         with database.lend(self._pool) as connection:
             if not indexing.try_lock(connection):
                 return False
-            model = indexing.register(connection, self.settings.embeddings_model, dimensions)
+            model = indexing.register(connection, self._settings.embeddings_model, dimensions)
             rows = indexing.take(connection, "labels", MOST)
             if rows:
                 indexing.add_words(connection, rows)
@@ -100,9 +114,9 @@ class Indexer:
     def _store_embeddings(self, connection: Connection, model: Model, texts: Sequence[LabelText]) -> None:
         new = indexing.unknown(connection, model, texts)
         for start in range(0, len(new), BATCH):
-            made = list(_embedded(new[start : start + BATCH], self.settings))
+            made = list(_embedded(new[start : start + BATCH], self._settings))
             if any(len(vector) != model.dimensions for _, vector in made):
-                raise LLMUnavailable(f"{self.settings.embeddings_model} has other dimensions than a moment ago")
+                raise LLMUnavailable(f"{self._settings.embeddings_model} has other dimensions than a moment ago")
             indexing.put(connection, model, [text for text, _ in made], [vector for _, vector in made])
 
 

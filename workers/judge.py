@@ -20,9 +20,8 @@ from workers.court import Case, Court, convene
 from workers.desk import Block, Ranking, ranked, survives
 from workers.engine import Context, Outcome
 from workers.methods.input_evaluation import SentenceActivations, SentenceHalves, evaluate_input, halve_sentences
-from workers.methods.output_evaluation import (
+from workers.methods.llm_judge import (
     JudgeTrial,
-    Pair,
     Verdict,
     control_features,
     control_share,
@@ -31,6 +30,7 @@ from workers.methods.output_evaluation import (
     judge_trials,
     verdict,
 )
+from workers.methods.output_evaluation import Pair
 from workers.methods.selection import Candidate, choose
 from workers.methods.statistics import Measurement, stream, unmeasured
 from workers.parse import JudgeReply, shortened

@@ -6,7 +6,6 @@ nothing is invented, cut or completed. What a server promised about the schema i
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -25,6 +24,7 @@ from pydantic import (
 from prompts.composing import compose
 from schema.errors import BadReply, Refused
 from schema.labels import Status
+from schema.plain import check_unmarked
 
 MAX_REPLY_CHARS = 20_000
 MAX_BLANK_RUN = 40  # llama.cpp and vLLM both have answered a JSON schema with endless whitespace
@@ -73,17 +73,12 @@ _DELIMITER = re.compile(r"</?data\b", re.IGNORECASE)  # of quoted data: only a p
 # Of what is said to a malformed reply: small models repeat it.
 _REPAIR = re.compile(r"\banswer again\b|\bh(?:olds?|eld) no word\b|reply can['\u2019]?t be used", re.IGNORECASE)
 _LINK = re.compile(r"\b[a-z][a-z0-9+.-]{1,9}://|\bwww\.\w|\b(javascript|mailto):\S|\bdata:\w+/", re.IGNORECASE)
-_FORBIDDEN = {"Cc", "Cs"}
-# Marks that turn the direction of writing can make a text read as another; a lone byte-order mark has no use at all.
-_DIRECTION = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 
 
 def plain(text: str) -> str:
     """Return the text with runs of blanks made one; ValueError if it holds control characters, HTML or a link."""
-    text = re.sub(r"[ \t\r\n]+", " ", text).strip()
-    for character in text:  # before the other blanks are made one: some control characters count as blank
-        if character in _DIRECTION or unicodedata.category(character) in _FORBIDDEN:
-            raise ValueError(f"holds the control character U+{ord(character):04X}")
+    # Before the other blanks are made one: some control characters count as blank.
+    text = check_unmarked(re.sub(r"[ \t\r\n]+", " ", text).strip())
     if found := _HTML.search(text):
         raise ValueError(f"holds HTML: {found.group()[:40]}")
     if found := _LINK.search(text):

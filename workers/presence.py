@@ -5,18 +5,17 @@ A thread of the worker's parent process, so that it says so however long a job t
 
 import shutil
 import threading
-import time
 
-import psycopg
 import structlog
 
 from schema.blobs import open_blobs
-from schema.errors import GlossariumError
+from schema.errors import Unavailable
 from schema.processes import BEAT, Presence, secret_digest
 from schema.release import release
 from schema.settings import Settings
 from schema.store import database, processes
 from schema.store.database import Connection
+from workers.rounds import start_rounds
 
 _log = structlog.get_logger()
 _STATEMENT_TIMEOUT_MS = 10_000
@@ -24,9 +23,14 @@ _STATEMENT_TIMEOUT_MS = 10_000
 
 def start_presence(settings: Settings, name: str, kind: str) -> threading.Thread:
     """Start the thread that tells of the worker `name`, which serves the queue `kind`; it ends with the process."""
-    thread = threading.Thread(target=_stay, args=(settings, name, kind), name="presence", daemon=True)
-    thread.start()
-    return thread
+    fresh = True
+
+    def go() -> None:
+        nonlocal fresh
+        tell(settings, name, kind, fresh=fresh)
+        fresh = False
+
+    return start_rounds("presence", go, settings.sweep_s)
 
 
 def tell(settings: Settings, name: str, kind: str, *, fresh: bool = False) -> None:
@@ -61,22 +65,11 @@ def tell_of_beat(connection: Connection) -> None:
     processes.tell(connection, Presence(name=BEAT, kind=BEAT, release=release()))
 
 
-def _stay(settings: Settings, name: str, kind: str) -> None:
-    fresh = True
-    while True:
-        try:
-            tell(settings, name, kind, fresh=fresh)
-            fresh = False
-        except (GlossariumError, psycopg.Error, OSError) as exc:
-            _log.warning("presence not told", error=str(exc))
-        time.sleep(settings.sweep_s)
-
-
 def _blobs(settings: Settings) -> str | None:
     try:
         return open_blobs(settings).identity()
-    except Exception as exc:  # any store that fsspec knows, with any errors of its own
-        _log.warning("the store of blobs can't be used", error=f"{type(exc).__name__}: {exc}")
+    except Unavailable as exc:
+        _log.warning("the store of blobs can't be used", error=str(exc))
         return None
 
 

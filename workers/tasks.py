@@ -25,6 +25,7 @@ from workers.bell import Bell
 from workers.engine import Engine
 from workers.presence import tell_of_beat
 from workers.refresh import refresh
+from workers.rounds import start_rounds
 
 _log = structlog.get_logger()
 _CONNECTIONS = 12
@@ -83,20 +84,8 @@ def bell() -> Bell:
 
 def start_watch(queue: Queue) -> threading.Thread:
     """Start the thread that sweeps and claims work that nobody rang for; it ends with the process."""
-    thread = threading.Thread(target=_watch, args=(queue,), name=f"watch-{queue}", daemon=True)
-    thread.start()
-    return thread
-
-
-def _watch(queue: Queue) -> None:
-    """Sweep, and carry out work that nobody was rung for, or whose doorbell nobody heard."""
-    while True:
-        next_sweep = time.monotonic() + load_settings().sweep_s
-        try:
-            sweep_and_work(queue, next_sweep)
-        except (GlossariumError, psycopg.Error) as exc:  # whatever it is, the next sweep may go better
-            _log.warning("watch failed", queue=queue, error=str(exc))
-        time.sleep(max(0.0, next_sweep - time.monotonic()))
+    every_s = load_settings().sweep_s
+    return start_rounds(f"watch-{queue}", lambda: sweep_and_work(queue, time.monotonic() + every_s), every_s)
 
 
 def sweep_and_work(queue: Queue, until: float) -> None:

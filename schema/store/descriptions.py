@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from schema.edits import LabelEdit
+from schema.edits import SignedEdit
 from schema.labels import Description, Sentences, Status
 from schema.recipes import digest
 from schema.schedules import RETRIED
@@ -76,7 +76,7 @@ def put_imported(connection: Connection, dictionary_id: UUID, labels: Sequence[I
     return len(list(rows))
 
 
-def put_edited(connection: Connection, dictionary_id: UUID, feature: int, edited: LabelEdit) -> Description:
+def put_edited(connection: Connection, dictionary_id: UUID, feature: int, edited: SignedEdit) -> Description:
     """Store what a person's label says as a description, one of those that are imported, and return it with its id."""
     said = ImportedLabel(feature=feature, text=edited.text, author=edited.author)
     return put(connection, dictionary_id, _imported(said, EDITED))

@@ -9,6 +9,7 @@ from psycopg.sql import SQL
 from schema.errors import NotFound
 from schema.labels import FeatureSummary
 from schema.store.database import Connection
+from schema.store.filters import conditions_of
 from schema.store.queries import load_queries
 from schema.wire import FeatureFilter, FeatureSort
 
@@ -61,29 +62,6 @@ _ORDERS: dict[FeatureSort, tuple[_Part, ...]] = {
     "output_value": _by_value("output_value", "ASC", ">"),
     "-output_value": _by_value("output_value", "DESC", "<"),
 }
-
-_CONDITIONS: dict[str, LiteralString] = {
-    "status": "status = ANY(%(status)s)",
-    "method": "method = ANY(%(method)s)",
-    "input_success": "input_success = %(input_success)s",
-    "output_success": "output_success = %(output_success)s",
-    "min_density": "density >= CAST(%(min_density)s AS real)",
-    "max_density": "density <= CAST(%(max_density)s AS real)",
-    "min_input_value": "input_value >= CAST(%(min_input_value)s AS real)",
-    "max_input_value": "input_value <= CAST(%(max_input_value)s AS real)",
-    "min_input_lift": "input_lift >= CAST(%(min_input_lift)s AS real)",
-    "max_input_lift": "input_lift <= CAST(%(max_input_lift)s AS real)",
-    "min_output_value": "output_value >= CAST(%(min_output_value)s AS real)",
-    "max_output_value": "output_value <= CAST(%(max_output_value)s AS real)",
-    "min_output_lift": "output_lift >= CAST(%(min_output_lift)s AS real)",
-    "max_output_lift": "output_lift <= CAST(%(max_output_lift)s AS real)",
-    "q": "label ILIKE %(q)s",
-    "run_id": """EXISTS (
-        SELECT 1 FROM run_feature
-        WHERE run_feature.run_id = %(run_id)s AND run_feature.feature = feature.index AND run_feature.selected)""",
-}
-_ONE_STATUS: LiteralString = "status = %(one_status)s"
-"""In an order by index, one status is a range of an index; any of several are not."""
 
 
 def create(connection: Connection, dictionary_id: UUID, n_features: int) -> None:
@@ -150,7 +128,7 @@ def page(
     limit: int = 50,
 ) -> list[FeatureSummary]:
     """Return features after a position. Those without a value of the sort column come last, by index."""
-    asked = _asked(filters)
+    asked = conditions_of(filters)
     parts = _ORDERS[sort]
     if after is not None and after.value is None:
         parts = parts[-1:]
@@ -158,43 +136,16 @@ def page(
     for part in parts:
         position, beyond = (None, part.start) if after is None else (after, part.beyond)
         value, feature = position or (None, None)
-        conditions = SQL(" AND ").join(SQL(condition) for condition in (beyond, *asked.conditions))
+        conditions = SQL(" AND ").join(SQL(condition) for condition in (beyond, *asked.parts))
         query = SQL(cast(LiteralString, _queries.page.sql)).format(conditions=conditions, order=SQL(part.order))
         names = {"dictionary_id": dictionary_id, "value": value, "feature": feature, "most": limit - len(found)}
         # What is filtered by decides which index serves, so such a query is planned for its values each time.
-        rows = connection.execute(query, {**names, **asked.parameters}, prepare=False if asked.conditions else None)
+        rows = connection.execute(query, {**names, **asked.parameters}, prepare=False if asked.parts else None)
         found += [_summary(row) for row in rows]
         if len(found) == limit:
             break
         after = None
     return found
-
-
-class _Asked(NamedTuple):
-    """The filters that are given, as SQL and what is bound to it."""
-
-    conditions: list[LiteralString]
-    parameters: dict[str, Any]
-
-
-def _asked(filters: FeatureFilter) -> _Asked:
-    given = {name: value for name, value in filters if value not in (None, ())}
-    conditions = [_CONDITIONS[name] for name in given]
-    if len(filters.status) == 1:
-        conditions = [_ONE_STATUS if name == "status" else _CONDITIONS[name] for name in given]
-        given["one_status"] = str(filters.status[0])
-    if filters.status:
-        given["status"] = [str(status) for status in filters.status]
-    if filters.method:
-        given["method"] = list(filters.method)
-    if filters.q is not None:
-        given["q"] = f"%{_literally(filters.q)}%"
-    return _Asked(conditions, given)
-
-
-def _literally(text: str) -> str:
-    """Return text with the wildcards of LIKE escaped."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def _summary(row: tuple[Any, ...]) -> FeatureSummary:

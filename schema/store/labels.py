@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from schema.edits import LabelEdit
+from schema.edits import SignedEdit
 from schema.errors import Conflict, NotFound
 from schema.labels import MACHINE, Label, Score, Status
 from schema.lookups import BriefLabel, Place
@@ -40,7 +40,7 @@ def make_current(connection: Connection, dictionary_id: UUID, label: Label, labe
     _queries.summarise(connection, **names, label_id=label_id, **_summary(label))
 
 
-def edit(connection: Connection, dictionary_id: UUID, feature: int, edited: LabelEdit) -> Label:
+def edit(connection: Connection, dictionary_id: UUID, feature: int, edited: SignedEdit) -> Label:
     """Store a person's label, make it the feature's current one and return it; the same edit again changes nothing.
 
     What it says is a description as well, which competes with others in runs with the method `imported`.

@@ -13,7 +13,8 @@ DELETE FROM process WHERE seen_at < clock_timestamp() - interval '1 day';
 SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision);
 
 -- name: seen
-SELECT name, kind, release, blobs, secret, skew_s, free_bytes, started_at,
+SELECT name, kind, release, blobs, secret, skew_s, free_bytes,
+       CAST(extract(epoch FROM clock_timestamp() - started_at) AS double precision),
        CAST(extract(epoch FROM clock_timestamp() - seen_at) AS double precision)
 FROM process
 ORDER BY kind, name;

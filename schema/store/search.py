@@ -11,6 +11,7 @@ from schema.errors import NotFound
 from schema.labels import FeatureSummary
 from schema.search import LabelFilter
 from schema.store.database import Connection
+from schema.store.filters import conditions_of
 from schema.store.indexing import Model
 from schema.store.queries import load_queries
 
@@ -29,16 +30,6 @@ _queries = load_queries("search")
 _NEGATIONS = re.compile(r"-(?:[\s\"]*-)+")
 _OPERATORS = re.compile(r'"|(^|\s)-')
 _COLUMNS = tuple(FeatureSummary.model_fields)
-_CONDITIONS: dict[str, LiteralString] = {
-    "status": "feature.status = ANY(%(status)s)",
-    "method": "feature.method = ANY(%(method)s)",
-    "input_success": "feature.input_success = %(input_success)s",
-    "output_success": "feature.output_success = %(output_success)s",
-    "min_density": "feature.density >= CAST(%(min_density)s AS real)",
-    "max_density": "feature.density <= CAST(%(max_density)s AS real)",
-    "min_input_lift": "feature.input_lift >= CAST(%(min_input_lift)s AS real)",
-    "min_output_lift": "feature.output_lift >= CAST(%(min_output_lift)s AS real)",
-}
 _AS_TYPED: LiteralString = "websearch_to_tsquery('english', %(question)s)"
 _AS_TREE: LiteralString = "CAST(%(question)s AS tsquery)"
 
@@ -155,15 +146,11 @@ def _run(
     connection: Connection, name: str, scope: Scope, parameters: Mapping[str, Any], **parts: Composable
 ) -> list[tuple[Any, ...]]:
     """Return the rows of a query with a scope's conditions; planned anew each time, as values decide how."""
-    given = {name: value for name, value in scope.filters if name in _CONDITIONS and value not in (None, ())}
-    conditions = [
-        "feature.dictionary_id = ANY(CAST(%(dictionaries)s AS uuid[]))",
-        *(_CONDITIONS[name] for name in given),
-    ]
+    asked = conditions_of(scope.filters)
+    conditions = ["feature.dictionary_id = ANY(CAST(%(dictionaries)s AS uuid[]))", *asked.parts]
     text = cast(LiteralString, getattr(_queries, name).sql)
     statement = SQL(text).format(conditions=SQL(" AND ").join(map(SQL, conditions)), **parts)
-    bound = {name: list(map(str, value)) if isinstance(value, tuple) else value for name, value in given.items()}
-    everything = {"dictionaries": scope.dictionaries, **bound, **parameters}
+    everything = {"dictionaries": scope.dictionaries, **asked.parameters, **parameters}
     return connection.execute(statement, everything, prepare=False).fetchall()
 
 

@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Identifier
 from schema.search import TOKENS_A_LIST, TokenRank, TokenSide, TokenSource
 from schema.store.database import Connection
 from schema.store.queries import load_queries
+from schema.store.search import Key
 
 MOST_RANKED = 5000
 """Features with one token that are put in order; a token that more of them have tells little."""
@@ -33,8 +34,7 @@ class TokenLists(NamedTuple):
 class Ranked(NamedTuple):
     """A feature with a token in its lists."""
 
-    dictionary_id: UUID
-    feature: int
+    key: Key
     ranks: tuple[TokenRank, ...]
 
 
@@ -87,11 +87,8 @@ def near(connection: Connection, token: str) -> list[str]:
 
 def _ranked(lists: _Lists, dictionary_id: UUID, feature: int, first: int | None, second: int | None) -> Ranked:
     ranks = {lists.second_source: second, lists.first_source: first}
-    return Ranked(
-        dictionary_id,
-        feature,
-        tuple(TokenRank(source=source, rank=rank) for source, rank in reversed(ranks.items()) if rank is not None),
-    )
+    found = [TokenRank(source=source, rank=rank) for source, rank in reversed(ranks.items()) if rank is not None]
+    return Ranked(Key(dictionary_id, feature), tuple(found))
 
 
 def _ids(connection: Connection, texts: list[str]) -> dict[str, int]:

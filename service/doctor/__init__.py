@@ -26,7 +26,7 @@ def _every(settings: Settings, api_url: str | None) -> Iterator[Finding]:
     yield from servers.check_redis(settings)
     if api_url is not None:
         yield servers.check_api(api_url)
-    yield from storage.check_blobs(settings)
+    yield storage.check_blobs(settings)
     yield storage.check_disk(settings)
     yield storage.check_secret(settings)
     yield from storage.check_subjects(settings)

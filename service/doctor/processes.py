@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psycopg
 
 from schema.blobs import open_blobs
-from schema.errors import DatabaseUnavailable
+from schema.errors import DatabaseUnavailable, Unavailable
 from schema.processes import BEAT, Seen, secret_digest
 from schema.release import release
 from schema.settings import Settings
@@ -28,10 +28,11 @@ def check_processes(settings: Settings) -> Iterator[Finding]:
         advice = "see to the database first"
         yield failed("workers", "not known: they say in the database that they are there", advice)
         return
-    alive = [process for process in seen if process.age_s <= _MISSED * settings.sweep_s]
+    patience_s = _MISSED * settings.sweep_s
+    alive = [process for process in seen if process.age_s <= patience_s]
     for queue in QUEUE_NAMES:
         yield _workers(queue, seen, alive)
-    yield _beat(seen, alive)
+    yield _beat(seen, alive, patience_s)
     yield _clocks(skew_s, alive)
     workers = [process for process in alive if process.kind != BEAT]
     yield _shared_blobs(settings, workers)
@@ -50,9 +51,13 @@ def _workers(queue: str, seen: list[Seen], alive: list[Seen]) -> Finding:
     return failed(check, said, f"start one: celery -A workers.app worker -Q {queue}; its log says why it ends")
 
 
-def _beat(seen: list[Seen], alive: list[Seen]) -> Finding:
+def _beat(seen: list[Seen], alive: list[Seen], patience_s: float) -> Finding:
     if any(process.kind == BEAT for process in alive):
         return ok("beat", "a worker hears it")
+    up_s = max((process.up_s for process in alive if process.kind == "control"), default=patience_s)
+    if up_s < patience_s:
+        said = f"it is not heard yet: who would hear it started {up_s:.0f} s ago"
+        return warning("beat", said, f"look again in {patience_s - up_s:.0f} s")
     ages = [process.age_s for process in seen if process.kind == BEAT]
     said = f"it was last heard {ages[0]:.0f} s ago" if ages else "it was not heard within a day"
     return failed("beat", said, "start celery -A workers.app beat; it is heard by way of Redis and a control worker")
@@ -74,8 +79,8 @@ def _shared_blobs(settings: Settings, workers: list[Seen]) -> Finding:
         return failed("shared blobs", f"can't be used by {', '.join(blind)}", advice)
     try:
         own = open_blobs(settings).identity()
-    except Exception as exc:  # any store that fsspec knows, with any errors of its own
-        return failed("shared blobs", f"not known: {type(exc).__name__}", "see to the blobs here first")
+    except Unavailable as exc:
+        return failed("shared blobs", f"not known: {exc}", "see to the blobs here first")
     others = [worker.name for worker in workers if worker.blobs != own]
     if others:
         return failed("shared blobs", f"{', '.join(others)} see another store than this process", advice)

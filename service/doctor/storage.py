@@ -4,31 +4,25 @@ import shutil
 from collections.abc import Iterator
 
 from schema.blobs import open_blobs
-from schema.errors import UnknownSubject
+from schema.errors import GlossariumError, UnknownSubject
 from schema.settings import Settings
 from schema.subjects import BUNDLED, subject_facts
 from service.doctor.finding import Finding, failed, ok, warning
 from service.folder import MIN_FREE_BYTES
 
 SECRET_FROM = 16
-_PROBE = b"glossarium doctor"
 
 
-def check_blobs(settings: Settings) -> Iterator[Finding]:
-    """Yield whether the store of blobs can be written and read."""
+def check_blobs(settings: Settings) -> Finding:
+    """Return whether the store of blobs can be written and read."""
     try:
         blobs = open_blobs(settings)
         blobs.identity()
-        with blobs.open(blobs.put(_PROBE).sha256) as file:
-            read = file.read()
-    except Exception as exc:  # any store that fsspec knows, with any errors of its own
-        advice = "let this user write there, or mend GLOSSARIUM_BLOBS_URL or GLOSSARIUM_DATA_DIR"
-        yield failed("blobs", f"{settings.blobs} can't be used: {type(exc).__name__}: {exc}", advice)
-        return
-    if read != _PROBE:
-        yield failed("blobs", f"{settings.blobs} gives back other bytes than were put", "see to the disk or the store")
-    else:
-        yield ok("blobs", f"{settings.blobs} can be written and read")
+        blobs.probe()
+    except GlossariumError as exc:
+        advice = "let this user write there, see to the disk, or mend GLOSSARIUM_BLOBS_URL or GLOSSARIUM_DATA_DIR"
+        return failed("blobs", str(exc), advice)
+    return ok("blobs", f"{settings.blobs} can be written and read")
 
 
 def check_disk(settings: Settings) -> Finding:

@@ -1,10 +1,10 @@
 """`make bench-api`: how fast the API answers with a million features loaded, at 50 requests a second.
 
-    python -m tests.benchmarks.api [--features N] [--seconds S] [--rate R]
+    python -m tests.benchmarks.api [--features N] [--seconds S] [--rate R] [--folder FOLDER]
 
 On the stack's own Postgres, API and sentence model, each a process of its own, all on this machine together with
 whoever asks. Requests come at fixed times, whether those before are answered or not, and each is timed from when it was
-due. The figures are also in build/bench-api.json.
+due. The figures are also in build/bench-api.json. What was loaded into a folder is used again from there.
 """
 
 import argparse
@@ -67,6 +67,22 @@ KINDS: dict[str, Kind] = {
     "10,000 labels": Kind(0.002, 1000),
 }
 
+PAGES: dict[str, Kind] = {
+    "page: home": Kind(1, 80),
+    "page: dictionary": Kind(2, 80),
+    "page: dictionary, filtered": Kind(2, 80),
+    "page: dictionary, a part of the label": Kind(1, 80),
+    "page: dictionary, at nine tenths": Kind(1, 80),
+    "page: feature": Kind(4, 80),
+    "page: search": Kind(2, 80),
+    "page: runs": Kind(1, 80),
+    "page: compare": Kind(1, 80),
+    "page: schedules": Kind(1, 80),
+    "page: playground": Kind(1, 80),
+}
+PAGES_RATE = 10.0
+"""Pages a second, asked for after the API."""
+
 
 class Request(NamedTuple):
     """What is asked: GET without a body, POST with one."""
@@ -91,20 +107,26 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--rate", type=float, default=50.0, help="requests a second")
+    parser.add_argument("--folder", type=Path, help="where the database is kept [default: nowhere]")
     options = parser.parse_args()
     console = Console(width=140)
     load_before = os.getloadavg()
-    with running_postgres() as postgres, running(_embeddings, postgres.url) as (embeddings_url, _):
+    with running_postgres(options.folder) as postgres, running(_embeddings, postgres.url) as (embeddings_url, _):
         words = find_words(lambda texts: _embed(embeddings_url, texts))
         started = time.monotonic()
         with database.connect(postgres.url) as connection:
-            dictionary = load(connection, options.features, words, lambda said: console.print(said, style="dim"))
+            dictionary = _loaded(connection, options.features) or load(
+                connection, options.features, words, lambda said: console.print(said, style="dim")
+            )
             sizes = _sizes(connection, options.features)
         load_s = time.monotonic() - started
         with running(_api, postgres.url, EMBEDDINGS_BASE_URL=f"{embeddings_url}/v1") as (url, process):
             asker = Asker(url, make_key(postgres.url), dictionary, options.features, words)
             _ask_all(asker, options.rate, min(10.0, options.seconds))  # what is asked first has to come from the disk
             answers = _ask_all(asker, options.rate, options.seconds)
+            asker.look_at_pages()
+            _ask_all(asker, PAGES_RATE, min(10.0, options.seconds))
+            answers += _ask_all(asker, PAGES_RATE, options.seconds)
             rss_mb = process.memory_info().rss / 2**20
     result = {
         "features": options.features,
@@ -122,6 +144,16 @@ def main() -> None:
     console.print(_table(result))
 
 
+def _loaded(connection: Connection, n_features: int) -> uuid.UUID | None:
+    """Return the dictionary of so many features, all of them loaded before, if there is one."""
+    row = connection.execute(
+        "SELECT id FROM dictionary WHERE (spec->>'n_features')::integer = %s AND EXISTS "
+        "(SELECT 1 FROM feature WHERE dictionary_id = id AND index = %s AND label IS NOT NULL)",
+        (n_features, n_features - 1),
+    ).fetchone()
+    return row and row[0]
+
+
 class Asker:
     """Makes requests of every kind, no two alike."""
 
@@ -132,6 +164,11 @@ class Asker:
         self._deep = self._deep_cursor()
         can_bulk = self._send(self._bulk(random.Random(0), 1)) != 404
         self.kinds = {name: kind for name, kind in KINDS.items() if can_bulk or name != "10,000 labels"}
+
+    def look_at_pages(self) -> None:
+        """Ask for pages from now on."""
+        self.kinds = PAGES
+        self._http.headers["Accept"] = "text/html"
 
     def ask(self, number: int, due: float) -> Answer:
         """Wait until a request is due, send it, and return how it went."""
@@ -157,7 +194,31 @@ class Asker:
                 return Request(kind, "/v1/search/tokens", {"token": token, "side": draw.choice(["promoted", "fires"])})
             case "10,000 labels":
                 return self._bulk(draw, N_BULK)
+        if kind in PAGES:
+            return Request(kind, *self._page(kind.removeprefix("page: "), draw))
         return Request(kind, "/v1/search", self._question(kind, draw))
+
+    def _page(self, name: str, draw: random.Random) -> tuple[str, dict[str, str | int | float]]:
+        """Return the path of a page, and its parameters."""
+        dictionary = f"/dictionaries/{self._dictionary}"
+        match name:
+            case "home":
+                return "/", {}
+            case "dictionary":
+                return dictionary, {"sort": draw.choice(["index", "-input_lift", "-output_lift", "density"])}
+            case "dictionary, filtered":
+                return dictionary, draw.choice([{"min_input_lift": 0.7}, {"status": "unparsed"}])
+            case "dictionary, a part of the label":
+                return dictionary, {"q": draw.choices(self._words.texts, self._words.shares.tolist())[0]}
+            case "dictionary, at nine tenths":
+                return dictionary, {"cursor": self._deep}
+            case "feature":
+                return f"{dictionary}/features/{draw.randrange(self._n)}", {}
+            case "search":
+                return "/search", self._question("search by words", draw)
+            case "playground":
+                return "/playground", {"dictionary": str(self._dictionary)}
+        return f"/{name}", {}
 
     def _question(self, kind: str, draw: random.Random) -> dict[str, str | int | float]:
         mode = next(mode for mode in ("words", "meaning", "both") if mode in kind)
@@ -209,7 +270,7 @@ def _summary(answers: Sequence[Answer]) -> list[dict[str, Any]]:
     for answer in answers:
         by_kind[answer.kind].append(answer)
     rows = []
-    for name, kind in KINDS.items():
+    for name, kind in (KINDS | PAGES).items():
         times = sorted(answer.milliseconds for answer in by_kind[name])
         if len(times) < 2:
             continue

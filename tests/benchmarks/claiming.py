@@ -48,10 +48,11 @@ def claims() -> Iterator[Row]:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
+def running_postgres(kept: Path | None = None) -> Iterator[Postgres]:
+    """Lend a Postgres on a folder that is kept, or on one that is not."""
     with tempfile.TemporaryDirectory(prefix="glossarium-bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
-        postgres = Postgres(DataFolder(Path(folder)))
+        postgres = Postgres(DataFolder(kept or Path(folder)))
         postgres.start()
         try:
             yield postgres

@@ -11,7 +11,7 @@ import fsspec
 import pytest
 
 from schema.blobs import Blobs, open_blobs
-from schema.errors import NotFound, StorageFull, TooLarge
+from schema.errors import NotFound, StorageFull, TooLarge, Unavailable
 from schema.settings import Settings
 
 DATA = b"weights of a dictionary" * 100
@@ -160,3 +160,27 @@ def test_settings_say_where_blobs_are(tmp_path: Path) -> None:
     assert files_under(tmp_path) == [tmp_path / "blobs" / SHA[:2] / SHA[2:4] / ref.sha256]
     with open_blobs(Settings(blobs_url=(tmp_path / "blobs").as_uri())).open(SHA) as file:
         assert file.read() == DATA
+
+
+def test_a_store_has_one_id_and_gives_back_what_is_put(blobs: Blobs, remote: Blobs) -> None:
+    for store in (blobs, remote):
+        store.probe()
+        assert store.identity() == store.identity()
+    assert blobs.identity() != remote.identity()
+
+
+def test_a_store_that_gives_back_other_bytes_is_unavailable(remote: Blobs, tmp_path: Path) -> None:
+    remote.probe()
+    files = fsspec.filesystem("memory")
+    (key,) = files.find(f"/{tmp_path.name}")
+    files.pipe_file(key, b"other bytes")
+    with pytest.raises(Unavailable, match="gives back other bytes than were put"):
+        remote.probe()
+
+
+@pytest.mark.parametrize("url", ["file:///proc/nowhere", "nothing://there"])
+def test_a_store_that_cannot_be_used_is_unavailable(url: str, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="can't be used: "):
+        open_blobs(Settings(blobs_url=url, data_dir=tmp_path)).identity()
+    with pytest.raises(Unavailable, match="can't be used: "):
+        open_blobs(Settings(blobs_url=url, data_dir=tmp_path)).probe()

@@ -3,7 +3,7 @@
 import uuid
 
 from schema.comparisons import RunChange
-from schema.edits import LabelEdit
+from schema.edits import SignedEdit
 from schema.labels import Status
 from schema.store import comparisons, labels
 from schema.store.database import Connection
@@ -54,9 +54,11 @@ def test_a_run_keeps_what_it_said_when_others_came_to_the_same_or_people_edit(
     labels.publish(connection, dictionary_id, first, label(1, "rivers"), "a")
     labels.publish(connection, dictionary_id, second, label(1, "rivers"), "a")
     standing = labels.publish(connection, dictionary_id, third, label(1, "lakes"), "b")
-    labels.edit(connection, dictionary_id, 1, LabelEdit(text="seas", author="ada", seen=standing))
+    labels.edit(connection, dictionary_id, 1, SignedEdit(text="seas", author="ada", seen=standing))
     assert changes(connection, second, first) == []
-    assert changes(connection, second, first, "same") == [(1, "same")]
+    (same,) = comparisons.between(connection, second, first, ["same"])
+    assert same.before is not None
+    assert (same.change, same.before.label, same.after) == ("same", "rivers", same.before)
     (difference,) = comparisons.between(connection, third, first)
     assert difference.before is not None
     assert difference.after is not None

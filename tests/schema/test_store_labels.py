@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from schema.edits import LabelEdit
+from schema.edits import SignedEdit
 from schema.errors import Conflict, NotFound
 from schema.labels import Estimate, Label, Score, ScoreKind, Status
 from schema.records import DictionarySpec, Encoder, RunSpec
@@ -152,7 +152,7 @@ def test_a_run_keeps_what_it_gave_a_feature_beside_a_persons_label(
 
 def edited(connection: Connection, dictionary_id: uuid.UUID, seen: int | None, text: str = "the Danube") -> int:
     """Edit the label of feature 1 as Ada, and return the id of what stands there then."""
-    edit = LabelEdit(text=text, author="ada", note="read forty contexts", seen=seen)
+    edit = SignedEdit(text=text, author="ada", note="read forty contexts", seen=seen)
     made = labels.edit(connection, dictionary_id, 1, edit)
     assert (made.text, made.author, made.note, made.status) == (text, "ada", "read forty contexts", Status.OK)
     assert made.id is not None
@@ -186,7 +186,7 @@ def test_an_edit_of_what_was_not_seen_is_refused_and_the_same_edit_again_changes
         edited(connection, dictionary_id, first, "the Rhine")
     assert edited(connection, dictionary_id, mine, "the Rhine") > mine
     with pytest.raises(NotFound, match="has no feature 4"):
-        labels.edit(connection, dictionary_id, 4, LabelEdit(text="t", author="ada", seen=None))
+        labels.edit(connection, dictionary_id, 4, SignedEdit(text="t", author="ada", seen=None))
 
 
 def test_what_is_withdrawn_gives_way_to_the_newest_label_by_a_run(

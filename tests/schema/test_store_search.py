@@ -254,7 +254,7 @@ def test_features_are_found_by_tokens_the_highest_first(connection: Connection, 
 
     def ranks(side: tokens.TokenSide, token: str, *scope: uuid.UUID) -> list[tuple[int, list[tuple[str, int]]]]:
         hits = tokens.find(connection, scope or (dictionary,), side, token, skip=0, most=10)
-        return [(hit.feature, [(one.source, one.rank) for one in hit.ranks]) for hit in hits]
+        return [(hit.key.feature, [(one.source, one.rank) for one in hit.ranks]) for hit in hits]
 
     assert ranks("promoted", " river") == [
         (2, [("token_change", 1)]),

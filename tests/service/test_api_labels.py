@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from schema.edits import LabelEdit
@@ -14,7 +15,7 @@ from schema.records import Dictionary, RunSpec
 from schema.store import calls, database, evidence, labels, run_features
 from schema.store.calls import Call
 from schema.store.run_features import RunFeature
-from tests.service.conftest import D_MLP, Api, SpecMaker
+from tests.service.conftest import D_MLP, Api, SpecMaker, make_key
 
 CALL = Call(3, "judge", "p", "m", "ok", 1, 100, 40, 20, 0.25, 1.0, False)
 
@@ -173,6 +174,23 @@ def test_odd_text_is_kept_as_it_is(api: Api, neurons: Dictionary, text: str) -> 
     (found,) = api.client.find_labels([(neurons.id, 3)])
     assert found is not None
     assert (found.text, found.author) == (text, text)
+
+
+def test_who_gives_no_author_is_the_name_of_the_key(api: Api, neurons: Dictionary) -> None:
+    def edit(name: str, feature: int) -> httpx.Response:
+        with api.with_key(make_key(api.settings.database_url, "submit", name=name)) as http:
+            return http.put(
+                f"/v1/dictionaries/{neurons.id}/features/{feature}/label", json={"text": "boats", "seen": None}
+            )
+
+    assert Label.model_validate_json(edit("ada's notebook", 3).content).author == "ada's notebook"
+    (kept,) = api.client.label_history(neurons.id, 3)
+    assert kept.author == "ada's notebook"
+    for name, why in (("glossarium", "is glossarium, which only runs are"), ("a\u202eb", "U+202E")):
+        said = api.problem(edit(name, 4), 422, "InvalidInput")
+        assert f"the name of your API key, {name!r}, can't be an author" in said
+        assert why in said
+    assert api.client.label_history(neurons.id, 4) == ()
 
 
 def test_nobody_edits_as_a_run_or_without_saying_what_was_seen(api: Api, neurons: Dictionary) -> None:

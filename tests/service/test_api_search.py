@@ -17,7 +17,7 @@ from schema.store.search import Key
 from schema.store.tokens import TokenLists
 from service import meaning
 from service.cli import app
-from service.search import RANK_CONSTANT, fuse
+from service.fusion import RANK_CONSTANT, fuse
 from tests.llm_server import DIMENSIONS, LLMServer, embedding
 from tests.service.conftest import Api, SpecMaker, serving
 

@@ -64,6 +64,8 @@ def well(settings: Settings, llm: LLMServer, tmp_path: Path) -> Settings:
     for queue in QUEUE_NAMES:
         tell(found, queue)
     tell(found, BEAT)
+    with database.connect(found.database_url) as connection:
+        connection.execute("UPDATE process SET started_at = started_at - interval '1 h'")
     return found
 
 
@@ -108,6 +110,7 @@ CHANGES: list[tuple[str, dict[str, object], str]] = [
     ("workers", {"database_url": "postgresql://u:hidden-password@127.0.0.1:1/d"}, "not known"),
     ("redis", {"redis_url": "redis://:hidden-password@127.0.0.1:1/0"}, "does not answer"),
     ("blobs", {"blobs_url": "file:///proc/nowhere"}, "can't be used"),
+    ("blobs", {"blobs_url": "nothing://there"}, "nothing://there can't be used: ValueError"),
     ("shared blobs", {"blobs_url": "file:///proc/nowhere"}, "not known"),
     ("secret", {"secret": SecretStr("")}, "is not set"),
     ("shared secret", {"secret": SecretStr("another-secret-than-theirs")}, "llm@here"),
@@ -145,6 +148,17 @@ def test_a_model_that_wants_its_tokens_named_otherwise_answers(well: Settings, l
 def test_what_works_and_may_not_be_meant_is_a_warning(well: Settings) -> None:
     found = wrong(well.model_copy(update={"llm_embedded": False, "secret": SecretStr("short")}), "warning")
     assert {"price of default", "secret"} <= set(found)
+
+
+def test_beat_is_given_time_after_the_worker_that_hears_it_has_started(well: Settings) -> None:
+    with database.connect(well.database_url) as connection:
+        connection.execute("UPDATE process SET seen_at = seen_at - interval '5 min' WHERE kind = 'beat'")
+        connection.execute("UPDATE process SET started_at = clock_timestamp() - interval '7 s' WHERE kind = 'control'")
+    finding = wrong(well, "warning")["beat"]
+    assert "not heard yet: who would hear it started" in finding.said
+    assert "look again in" in str(finding.advice)
+    assert "beat" not in wrong(well)
+    assert "beat" in wrong(well.model_copy(update={"sweep_s": 1.0}))
 
 
 def test_redis_that_drops_messages_is_told(well: Settings) -> None:

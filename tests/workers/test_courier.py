@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from schema.settings import Settings
 from schema.store import database, deliveries, webhooks
@@ -167,6 +168,22 @@ def test_a_target_that_hangs_keeps_no_other_waiting_for_long(office: Office, rec
         office.send()
     assert "no answer" in office.failure(hanging)
     assert [office.only(id_).state for id_ in others] == ["delivered"] * 3
+
+
+def test_a_delivery_that_fails_unexpectedly_keeps_no_other_waiting(office: Office, receiver: HookReceiver) -> None:
+    def resolve(host: str, port: int) -> Sequence[str]:
+        if host == "hooks.example.com":
+            raise RuntimeError("odd")
+        return [host]
+
+    odd = office.owe("https://hooks.example.com/")
+    others = [office.owe(f"http://127.0.0.1:{receiver.port}/{n}") for n in range(2)]
+    with capture_logs() as logs:
+        assert office.send(resolve) == 3
+    assert office.failure(odd) == "RuntimeError; the log of the control worker says more"
+    assert [office.only(id_).state for id_ in others] == ["delivered"] * 2
+    (told,) = (one for one in logs if one["log_level"] == "error")
+    assert (told["delivery"], told["error"]) == (str(office.only(odd).id), "RuntimeError('odd')")
 
 
 def test_a_proxy_of_the_environment_is_not_asked(

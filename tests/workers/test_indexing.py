@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from schema.evidence import Agreement, Exemplars, SplitExemplars, TokenChange, TokenList, VocabularyProjection, Window
 from schema.labels import Label, Provenance, Status
@@ -14,7 +15,7 @@ from schema.records import DictionarySpec, Encoder
 from schema.settings import Settings
 from schema.store import database, dictionaries, evidence, indexing, labels, tokens
 from schema.store.database import Connection
-from tests.llm_server import DIMENSIONS, LLMServer, embedding
+from tests.llm_server import DIMENSIONS, LLMServer, Mode, embedding
 from workers import endpoint
 from workers.indexing import Indexer, token_lists
 
@@ -130,7 +131,7 @@ def test_an_endpoint_that_is_away_keeps_labels_waiting_and_tokens_not(
     with database.lend(pool) as connection:
         (hit,) = tokens.find(connection, [dictionary], "promoted", " boat", skip=0, most=9)
         assert connection.execute("SELECT count(*) FROM search_queue").fetchone() == (3,)
-    assert (hit.feature, hit.ranks[0].rank) == (3, 2)
+    assert (hit.key.feature, hit.ranks[0].rank) == (3, 2)
     server.mode = "ok"
     endpoint.close_clients()  # forgets that the endpoint was not well
     finish(indexer)
@@ -177,7 +178,47 @@ def test_damaged_evidence_keeps_no_other_from_being_found(
     finish(Indexer(pool, settings_of(server)))
     with database.lend(pool) as connection:
         found = tokens.find(connection, [dictionary], "promoted", " boat", skip=0, most=9)
-    assert [hit.feature for hit in found] == [4]
+    assert [hit.key.feature for hit in found] == [4]
+
+
+def test_what_fails_unexpectedly_keeps_no_other_step_waiting(
+    pool: ConnectionPool[Connection], dictionary: uuid.UUID, server: LLMServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(connection: Connection, row: indexing.Queued) -> None:
+        raise RuntimeError("odd")
+
+    with database.lend(pool) as connection:
+        evidence.put(connection, dictionary, "vocabulary", Provenance(recipe="v", document={}), {3: VOCABULARY})
+    monkeypatch.setattr("workers.indexing._store_tokens", fail)
+    with capture_logs() as logs:
+        Indexer(pool, settings_of(server)).go_round()
+    assert embedded(pool) == {"boats on rivers", "cooking fish"}
+    assert {(one["step"], one["error"]) for one in logs} == {("_index_tokens", "RuntimeError('odd')")}
+
+
+def test_an_endpoint_that_stays_away_is_told_once_and_again_for_another_reason(
+    pool: ConnectionPool[Connection], dictionary: uuid.UUID, server: LLMServer
+) -> None:
+    indexer = Indexer(pool, settings_of(server))
+
+    def reasons(mode: Mode, n: int) -> list[str]:
+        server.mode = mode
+        endpoint.close_clients()  # forgets that the endpoint was not well
+        with capture_logs() as logs:
+            for _ in range(n):
+                indexer.work()
+        return [one["error"] for one in logs if one["event"] == "not indexed"]
+
+    away = reasons("down", 15)
+    assert len(away) == len(set(away)) <= 3
+    assert "times in a row; asked again in" in away[-1]
+    assert reasons("down", 5) == []
+    (other,) = reasons("unauthorized", 5)
+    assert "HTTP 401" in other
+    assert reasons("ok", 5) == []
+    with database.lend(pool) as connection:
+        say(connection, dictionary, 6, "a new label")
+    assert reasons("down", 1) == away[:1]
 
 
 def window(peak: str, activation: float) -> Window:

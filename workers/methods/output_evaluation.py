@@ -3,7 +3,7 @@
 A trial shows three sets of steered texts: the feature's own, and whole sets of two features of the pool that were
 steered to the same targets. Any two of the three have |cosine| below 0.5, so none of them is the odd one out by
 construction, and a judge that does not use the description is right one time in three. Two judges: sentence
-embeddings on every pair, an LLM on a few. The room knows neither embeddings' nor prompts' origin.
+embeddings on every pair, an LLM on a few (`llm_judge`). The room does not know where embeddings come from.
 
 Source: arXiv 2501.08319 section 4; we differ in the distractors (theirs mix four features and can be told from the
 real set without the description), in held-out halves, and in a control with a wrong feature's description.
@@ -24,7 +24,6 @@ from workers.methods.statistics import Measurement, Vector, chance, measured, st
 
 MAX_COSINE = 0.5
 CHANCE = 1 / 3
-LETTERS = "ABC"
 FEWEST_TO_CENTRE = 8
 """Descriptions by a method from which on their mean is its wording rather than what a few of them mean."""
 TIE = 1e-6
@@ -318,97 +317,3 @@ def _wrong_rate(wrong: Mapping[Pair, int], hits: Sequence[float]) -> Estimate:
         return chance(CHANCE)
     worth = min(independent_pairs(list(wrong)), len(set(wrong.values())))
     return wilson(math.fsum(hits), len(wrong), n_independent=worth)
-
-
-# ---------------------------------------------------------------------------------------------------------- LLM judge
-
-
-class JudgeTrial(NamedTuple):
-    """What an LLM judge is shown: three sets in order, and the letter of the right one."""
-
-    features: tuple[int, int, int]
-    sets: tuple[TextSet, TextSet, TextSet]
-    correct: str
-
-
-def judge_trial(seed: int, feature: int, trial: int, pair: Pair, sets: Mapping[int, TextSet]) -> JudgeTrial:
-    """Return one trial of a feature against a pair of distractors.
-
-    The right set's letter is drawn for the first trial and moves on with each one, so that three trials have it once
-    under every letter and a judge that prefers one is right exactly once. The distractors' order is drawn.
-    """
-    generator = stream(seed, "judge", feature)
-    correct = (int(generator.integers(3)) + trial) % 3
-    order = [int(i) for i in stream(seed, "judge_order", feature, trial).permutation(pair)]
-    order.insert(correct, feature)
-    a, b, c = order
-    return JudgeTrial((a, b, c), (sets[a], sets[b], sets[c]), LETTERS[correct])
-
-
-def judge_trials(
-    seed: int, feature: int, n: int, pairs: Sequence[Pair], sets: Mapping[int, TextSet]
-) -> tuple[JudgeTrial, ...]:
-    """Return up to n trials, each with fresh distractors: give the report pairs, which are disjoint first."""
-    return tuple(judge_trial(seed, feature, trial, pair, sets) for trial, pair in enumerate(pairs[:n]))
-
-
-def control_trials(n_trials: int) -> int:
-    """Return how often a control is asked for: trials rounded up to threes, so that each letter is right as often.
-
-    A judge that prefers a letter where it does not know is then at 1/3 on the controls, whatever letters were drawn.
-    """
-    return math.ceil(n_trials / len(LETTERS)) * len(LETTERS)
-
-
-def control_features(seed: int, features: Collection[int], n_trials: int) -> frozenset[int]:
-    """Return the features whose LLM trials are repeated with a wrong description: a tenth, at least 20.
-
-    Fewer where each is asked about in more trials than a description: the calls are as many.
-    """
-    n = math.ceil(max(20, len(features) / 10) * control_share(n_trials))
-    return frozenset(int(i) for i in stream(seed, "llm_control").permutation(sorted(features))[:n])
-
-
-def control_share(n_trials: int) -> float:
-    """Return how many trials a description has for each that a control has; 1 or less."""
-    return n_trials / max(1, control_trials(n_trials))
-
-
-Verdict = bool | Status
-"""Right or wrong; or why there is no verdict (refused, unparsed, failed)."""
-
-
-def verdict(trial: JudgeTrial, letter: str) -> bool:
-    """Return whether the judge named the right set."""
-    if len(letter) != 1 or letter.upper() not in LETTERS:
-        raise ValueError(f"{letter=}; must be one of {', '.join(LETTERS)}")
-    return letter.upper() == trial.correct
-
-
-def evaluate_output_llm(verdicts: Sequence[Verdict], control: Sequence[Verdict] = ()) -> Measurement:
-    """Return the share of trials in which the LLM judge named the right set.
-
-    verdicts: one a trial. Trials without a verdict are counted in the details and take no part.
-    control:  verdicts on the same sets with a wrong feature's description; without any the control is chance, 1/3.
-    Success:  right in more than half of the trials that have a verdict (with one trial, the paper's).
-    Status:   of the commonest failure when no trial has a verdict; `not_applicable` without trials.
-    """
-    judged, failed = _split(verdicts)
-    controlled, control_failed = _split(control)
-    details: dict[str, object] = {
-        "verdicts": [str(v) if isinstance(v, Status) else v for v in verdicts],
-        "control_verdicts": [str(v) if isinstance(v, Status) else v for v in control],
-        "n_failed": len(failed),
-        "n_control_failed": len(control_failed),
-        "control_is": "measured" if controlled else "chance",
-    }
-    if not judged:
-        status = max(sorted(failed), key=failed.count) if failed else Status.NOT_APPLICABLE
-        return unmeasured(status, f"{len(verdicts)} trials, none with a verdict", details)
-    baseline = wilson(sum(controlled), len(controlled)) if controlled else chance(CHANCE)
-    estimate = wilson(sum(judged), len(judged))
-    return measured(estimate, baseline, details, success=sum(judged) > len(judged) / 2)
-
-
-def _split(verdicts: Sequence[Verdict]) -> tuple[list[bool], list[Status]]:
-    return [v for v in verdicts if isinstance(v, bool)], [v for v in verdicts if isinstance(v, Status)]
