@@ -146,6 +146,20 @@ def test_a_part_of_the_scatter_that_is_picked_filters_the_rows(visit: Visitor, a
     expect(window.page.get_by_label("Filters in force").get_by_role("listitem")).to_have_count(5)
 
 
+def test_the_page_takes_few_requests_beside_the_scatter_and_nothing_moves(visit: Visitor, known: Dictionary) -> None:
+    window = visit()
+    asked: list[str] = []
+    window.page.on("request", lambda request: asked.append(request.url))
+    window.page.add_init_script(
+        "window.moved = 0; new PerformanceObserver(list => list.getEntries().forEach(one => window.moved += one.value))"
+        ".observe({type: 'layout-shift', buffered: true})"
+    )
+    window.go(path(known))
+    window.page.locator("#scatter .u-over").wait_for()
+    assert len([url for url in asked if not url.endswith("/scatter")]) <= 12
+    assert window.page.evaluate("window.moved") < 0.01
+
+
 def test_a_large_dictionary_shows_a_sample_that_stays(
     api: Api, known: Dictionary, monkeypatch: pytest.MonkeyPatch
 ) -> None:

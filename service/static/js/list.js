@@ -3,6 +3,8 @@
 //   <form data-follow="#results">   an input with data-least is waited for until it has so many characters, or none
 //   <a data-row>                    of each row: j and k go from one to the next, Enter opens it as any link
 //   <input data-search>             / goes there, Escape leaves it
+//   <section data-part="PATH">      is loaded from there when the rest of the page is shown; a part of a scatter in it that
+//                                   is picked becomes filters
 //   <p data-tells role="status">    tells readers of screens what the element with data-told in the results says
 
 import { say } from "./api.js";
@@ -68,3 +70,18 @@ document.addEventListener("keydown", (event) => {
     search.select();
   }
 });
+
+// What a scatter shows along each axis, as the form names it.
+const SIDES = { x: "input_lift", y: "output_lift" };
+
+document.addEventListener("chart-pick", ({ detail }) => {
+  for (const [axis, side] of Object.entries(SIDES)) {
+    form.elements[`min_${side}`].value = detail[`${axis}Min`].toFixed(3);
+    form.elements[`max_${side}`].value = detail[`${axis}Max`].toFixed(3);
+  }
+  follow();
+});
+
+for (const place of document.querySelectorAll("[data-part]")) {
+  swap(place.dataset.part, [`#${place.id}`]).catch((problem) => say(problem.message, "bad"));
+}
