@@ -49,7 +49,7 @@ def render_prompts(
         describer = profiles.profile(spec.profiles.describer if spec else profiles.DEFAULT, held.settings)
         prices = describer.prices if describer else FREE
         asking = [method for method in methods if method in asking_methods()]
-        return FeaturePrompts(items=tuple(_rendered(method, feature, options, secret, prices) for method in asking))
+        return FeaturePrompts(items=tuple(render_prompt(method, feature, options, secret, prices) for method in asking))
 
     return held.database.run(work)
 
@@ -59,7 +59,10 @@ def _file(prompt: Prompt) -> PromptFile:
     return PromptFile(id=prompt.id, sha256=prompt.sha256, n_shared_characters=shared)
 
 
-def _rendered(method: Method, feature: Feature, options: RunOptions, secret: bytes, prices: Prices) -> FeaturePrompt:
+def render_prompt(
+    method: Method, feature: Feature, options: RunOptions, secret: bytes, prices: Prices = FREE
+) -> FeaturePrompt:
+    """Return what a method would ask about a feature now, or why it would not."""
     known = Evidence(
         feature.exemplars, feature.vocabulary, feature.token_change, feature.calibration, feature.steered_texts
     )

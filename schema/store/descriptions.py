@@ -99,6 +99,12 @@ def load_sentences(connection: Connection, ids: Iterable[int], recipe: str) -> d
     return {sentences.description_id: sentences for sentences in found}
 
 
+def latest_sentences(connection: Connection, ids: Iterable[int]) -> dict[int, Sentences]:
+    """Return the newest sentences of descriptions by description id, whatever their recipe."""
+    found = [Sentences.model_validate(body) for (body,) in _queries.latest_sentences(connection, ids=list(ids))]
+    return {sentences.description_id: sentences for sentences in found}
+
+
 def _imported(label: ImportedLabel, origin: str) -> Description:
     """Return a label as a description: its recipe is where it is from and what it says."""
     said = {"origin": origin, "author": label.author, "method": label.method}

@@ -38,3 +38,8 @@ ON CONFLICT (description_id, recipe) DO UPDATE SET body = excluded.body;
 
 -- name: load_sentences
 SELECT body FROM sentences WHERE description_id = ANY(:ids) AND recipe = :recipe;
+
+-- name: latest_sentences
+SELECT DISTINCT ON (description_id) body FROM sentences
+WHERE description_id = ANY(:ids)
+ORDER BY description_id, created_at DESC;

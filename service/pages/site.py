@@ -3,9 +3,9 @@
 from fastapi import Depends, FastAPI
 
 from service.deps import authenticated
-from service.pages import assets, dictionary, home, search, session
+from service.pages import assets, dictionary, feature, home, search, session
 
-_ROOMS = (home, dictionary, search)
+_ROOMS = (home, dictionary, feature, search)
 
 
 def install(app: FastAPI) -> None:
