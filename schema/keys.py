@@ -11,10 +11,11 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from schema.errors import Unauthorized
 from schema.records import Record
+from schema.times import Moment
 from schema.wire import PageQuery
 
 Scope = Literal["read", "submit", "admin"]
@@ -29,7 +30,7 @@ class KeySpec(Record):
 
     name: str = Field(min_length=1, max_length=200, description="whose it is or what it is for; shown in the audit log")
     scope: Scope = Field("read", description="`submit` may also make and change things; `admin` also sees to keys")
-    expires_at: AwareDatetime | None = Field(None, description="after which it is refused; null: never")
+    expires_at: Moment | None = Field(None, description="after which it is refused; null: never")
 
 
 class Key(Record):

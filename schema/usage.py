@@ -3,9 +3,10 @@
 from datetime import date
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from schema.records import Record
+from schema.times import Moment
 from schema.wire import PageQuery
 
 
@@ -14,8 +15,8 @@ class UsageFilter(Record):
 
     run_id: UUID | None = Field(None, description="only calls of this run")
     dictionary_id: UUID | None = Field(None, description="only calls of the runs of this dictionary")
-    since: AwareDatetime | None = Field(None, description="only calls that ended then or later")
-    until: AwareDatetime | None = Field(None, description="only calls that ended before")
+    since: Moment | None = Field(None, description="only calls that ended then or later")
+    until: Moment | None = Field(None, description="only calls that ended before")
 
 
 class UsageQuery(PageQuery, UsageFilter):

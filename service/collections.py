@@ -23,6 +23,7 @@ from schema.store import collections, quotas
 from schema.store.database import Connection
 from schema.wire import PageQuery
 from service import collection_examples, examples
+from service.bodies import Strict
 from service.cursors import NEWEST, Pager
 from service.deps import Held, Repeatable, Services, Tenant
 from service.runs import Sizes, check_spec, sizes_of
@@ -32,7 +33,7 @@ router = APIRouter(prefix="/v1/collections", tags=["collections"], responses=exa
 
 @router.post("", status_code=201, responses=examples.created(collection_examples.COLLECTION))
 def create_collection(
-    spec: Annotated[CollectionSpec, Body(openapi_examples=collection_examples.COLLECTION_SPECS)],
+    spec: Annotated[CollectionSpec, Body(openapi_examples=collection_examples.COLLECTION_SPECS), Strict()],
     held: Held,
     tenant_id: Tenant,
     intent: Repeatable,
@@ -76,7 +77,7 @@ def delete_collection(collection_id: UUID, held: Held, tenant_id: Tenant) -> Non
 @router.post("/{collection_id}/runs", status_code=201, responses=examples.created(collection_examples.COLLECTION_RUN))
 def submit_collection_run(
     collection_id: UUID,
-    terms: Annotated[RunTerms, Body(openapi_examples=collection_examples.ALL_RUN_TERMS)],
+    terms: Annotated[RunTerms, Body(openapi_examples=collection_examples.ALL_RUN_TERMS), Strict()],
     held: Held,
     tenant_id: Tenant,
     intent: Repeatable,

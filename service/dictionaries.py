@@ -15,6 +15,7 @@ from schema.store.database import Connection
 from schema.weights import check_encoder, check_weights
 from schema.wire import DictionaryPage, PageQuery
 from service import examples, uploads
+from service.bodies import Strict
 from service.cursors import NEWEST, Pager
 from service.deps import Held, Repeatable, Tenant
 
@@ -23,7 +24,7 @@ router = APIRouter(prefix="/v1/dictionaries", tags=["dictionaries"], responses=e
 
 @router.post("", status_code=201, responses=examples.created(examples.DICTIONARY))
 def submit_dictionary(
-    spec: Annotated[DictionarySpec, Body(openapi_examples=examples.DICTIONARY_SPECS)],
+    spec: Annotated[DictionarySpec, Body(openapi_examples=examples.DICTIONARY_SPECS), Strict()],
     held: Held,
     tenant_id: Tenant,
     intent: Repeatable,

@@ -10,6 +10,7 @@ from schema.labels import Label
 from schema.store import dictionaries, labels
 from schema.store.database import Connection
 from service import examples, label_examples
+from service.bodies import Strict
 from service.deps import Asker, Held, Index, Tenant, check_index
 
 router = APIRouter(
@@ -21,7 +22,7 @@ router = APIRouter(
 def edit_label(
     dictionary_id: UUID,
     index: Index,
-    edited: Annotated[LabelEdit, Body(openapi_examples=label_examples.EDITS)],
+    edited: Annotated[LabelEdit, Body(openapi_examples=label_examples.EDITS), Strict()],
     held: Held,
     asker: Asker,
 ) -> Label:

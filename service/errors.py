@@ -5,6 +5,7 @@ The `error` member is the exception's name, so that the client can raise it agai
 
 import json
 import re
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +14,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from schema.errors import (
     Conflict,
@@ -37,6 +39,7 @@ _log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_S = 5
 _SHOWN = 200  # characters of a refused value that a message repeats
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 STATUSES: dict[type[GlossariumError], int] = {
     InvalidInput: 422,
@@ -92,12 +95,28 @@ def problem_of(exc: GlossariumError) -> Problem:
 
 
 def install(app: FastAPI) -> None:
-    """Make an application answer every failure with a problem."""
+    """Make an application answer every failure with a problem, and its document say so."""
+    app.openapi = _documenting(app.openapi)  # type: ignore[method-assign]  # as FastAPI wants it to be extended
     app.add_exception_handler(GlossariumError, _on_own)
     app.add_exception_handler(psycopg.Error, _on_database)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_unexpected)
+
+
+def _documenting(make: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """Return what makes the API's document with problems as the type that they are sent as, not as any JSON."""
+
+    def documented() -> dict[str, Any]:
+        document = make()
+        for operation in (one for methods in document["paths"].values() for one in methods.values()):
+            for answer in operation["responses"].values():
+                content = answer.get("content", {})
+                if MEDIA_TYPE in content and "application/json" in content:
+                    content[MEDIA_TYPE] = {**content.pop("application/json"), **content[MEDIA_TYPE]}
+        return document
+
+    return documented
 
 
 async def _on_own(request: Request, exc: Exception) -> Response:
@@ -136,7 +155,18 @@ async def _on_http(request: Request, exc: Exception) -> Response:
     problem = Problem(type="about:blank", title=title, status=exc.status_code, detail=str(exc.detail), error=name)
     response = problem_response(request, problem)
     response.headers.update(exc.headers or {})
+    if exc.status_code == 405:
+        response.headers["Allow"] = ", ".join(_allowed(request))
     return response
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods that a path takes: the framework names those of the first route that has it."""
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 async def _on_unexpected(request: Request, exc: Exception) -> Response:

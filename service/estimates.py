@@ -16,6 +16,7 @@ from schema.store.database import Connection
 from schema.wire import ExpectedCalls, RunEstimate
 from service import examples
 from service.auth import needs
+from service.bodies import Strict
 from service.deps import Held, Tenant
 from service.runs import check_spec
 
@@ -25,7 +26,7 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"], responses=examples.PROBLEMS
 @router.post("/estimate", responses=examples.ok(examples.ESTIMATE))
 @needs("read")
 def estimate_run(
-    spec: Annotated[RunSpec, Body(openapi_examples=examples.RUN_SPECS)], held: Held, tenant_id: Tenant
+    spec: Annotated[RunSpec, Body(openapi_examples=examples.RUN_SPECS), Strict()], held: Held, tenant_id: Tenant
 ) -> RunEstimate:
     """Say what LLMs a run would ask how much, and at what price. Nothing is stored."""
     check_spec(spec, held.settings)

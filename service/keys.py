@@ -14,6 +14,7 @@ from schema.store.database import Connection
 from schema.wire import PageQuery
 from service import examples, key_examples
 from service.auth import needs
+from service.bodies import Strict
 from service.cursors import NEWEST, Pager
 from service.deps import Held, Repeatable, Tenant
 
@@ -24,7 +25,7 @@ _ENTRY = TypeAdapter(int)
 @router.post("/keys", status_code=201, responses=examples.created(key_examples.NEW_KEY))
 @needs("admin")
 def create_key(
-    spec: Annotated[KeySpec, Body(openapi_examples=key_examples.KEY_SPECS)],
+    spec: Annotated[KeySpec, Body(openapi_examples=key_examples.KEY_SPECS), Strict()],
     held: Held,
     tenant_id: Tenant,
     intent: Repeatable,

@@ -11,6 +11,7 @@ from schema.store import dictionaries, evidence, features, labels
 from schema.store.database import Connection
 from service import examples, label_examples
 from service.auth import needs
+from service.bodies import Strict
 from service.deps import Held, Index, Tenant, check_index
 
 router = APIRouter(prefix="/v1", responses=examples.PROBLEMS)
@@ -21,7 +22,9 @@ _NO_EVIDENCE = "no run has compared the directions of this dictionary for this f
 @router.post("/labels/bulk", tags=["labels"], responses=examples.ok(label_examples.LABELS_FOUND))
 @needs("read")
 def find_labels(
-    wanted: Annotated[LabelsWanted, Body(openapi_examples=label_examples.LABELS_WANTED)], held: Held, tenant_id: Tenant
+    wanted: Annotated[LabelsWanted, Body(openapi_examples=label_examples.LABELS_WANTED), Strict()],
+    held: Held,
+    tenant_id: Tenant,
 ) -> LabelsFound:
     """Look up the current labels of up to 10,000 features of any dictionaries, in one call and their order.
 

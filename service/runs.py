@@ -17,6 +17,7 @@ from schema.store import corpora, dictionaries, quotas, reports, runs
 from schema.store.database import Connection
 from schema.wire import LabelPage, LabelQuery, PageQuery, Resume, RunPage, RunQuery
 from service import examples, labels
+from service.bodies import Strict
 from service.cursors import NEWEST, Pager
 from service.deps import Held, Repeatable, Services, Tenant
 
@@ -33,7 +34,7 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"], responses=examples.PROBLEMS
 
 @router.post("", status_code=201, responses=examples.created(examples.RUN))
 def submit_run(
-    spec: Annotated[RunSpec, Body(openapi_examples=examples.RUN_SPECS)],
+    spec: Annotated[RunSpec, Body(openapi_examples=examples.RUN_SPECS), Strict()],
     held: Held,
     tenant_id: Tenant,
     intent: Repeatable,
@@ -110,7 +111,7 @@ def resume_run(
     tenant_id: Tenant,
     intent: Repeatable,
     background: BackgroundTasks,
-    how: Annotated[Resume | None, Body(openapi_examples=examples.RESUMPTIONS)] = None,
+    how: Annotated[Resume | None, Body(openapi_examples=examples.RESUMPTIONS), Strict()] = None,
 ) -> Run:
     """Let a paused run go on. One that used up its budget needs a larger one in the body."""
     budget = how.budget if how else None

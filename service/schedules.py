@@ -23,6 +23,7 @@ from schema.store import refreshes, schedules
 from schema.store.database import Connection
 from schema.wire import PageQuery
 from service import examples, schedule_examples
+from service.bodies import Strict
 from service.cursors import NEWEST, Pager
 from service.deps import Held, Repeatable, Services, Tenant
 from service.runs import check_spec, sizes_of
@@ -34,7 +35,7 @@ _INDEX = TypeAdapter(int)
 
 @router.post("", status_code=201, responses=examples.created(schedule_examples.SCHEDULE))
 def create_schedule(
-    spec: Annotated[ScheduleSpec, Body(openapi_examples=schedule_examples.SCHEDULE_SPECS)],
+    spec: Annotated[ScheduleSpec, Body(openapi_examples=schedule_examples.SCHEDULE_SPECS), Strict()],
     held: Held,
     tenant_id: Tenant,
     intent: Repeatable,
@@ -73,7 +74,7 @@ def get_schedule(schedule_id: UUID, held: Held, tenant_id: Tenant) -> Schedule:
 @router.patch("/{schedule_id}", responses=examples.ok(schedule_examples.SCHEDULE))
 def change_schedule(
     schedule_id: UUID,
-    patch: Annotated[SchedulePatch, Body(openapi_examples=schedule_examples.SCHEDULE_PATCHES)],
+    patch: Annotated[SchedulePatch, Body(openapi_examples=schedule_examples.SCHEDULE_PATCHES), Strict()],
     held: Held,
     tenant_id: Tenant,
 ) -> Schedule:

@@ -140,8 +140,9 @@ def embeddings(port: int, environment: Mapping[str, str]) -> Command:
 
 def api(port: int, environment: Mapping[str, str]) -> Command:
     """Return the command of the HTTP API."""
-    argv = _module("uvicorn", "service.app:start", "--factory", "--host", "127.0.0.1", "--port", port)
-    return Command("api", [*argv, "--no-access-log", "--timeout-graceful-shutdown", "3"], environment, gated=True)
+    argv = _module("uvicorn", "service.app:start", "--factory", "--http", "service.patience:Patient")
+    argv += ["--host", "127.0.0.1", "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "3"]
+    return Command("api", argv, environment, gated=True)
 
 
 def workers(folder: DataFolder, llm_jobs: int, environment: Mapping[str, str]) -> Iterator[Command]:

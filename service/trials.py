@@ -19,6 +19,7 @@ from schema.store import dictionaries, trials
 from schema.store.database import Connection
 from schema.trials import ActivationsSpec, SteeringSpec, Trial, TrialLook, TrialWait
 from service import examples, trial_examples
+from service.bodies import Strict
 from service.deps import Held, Index, Intent, Repeatable, Services, Tenant, check_index
 
 router = APIRouter(prefix="/v1", tags=["trials"], responses=examples.PROBLEMS)
@@ -34,7 +35,7 @@ Wait = Annotated[TrialWait, Query()]
 @router.post("/dictionaries/{dictionary_id}/activations", responses=trial_examples.TRIED_TEXT)
 def try_text(
     dictionary_id: UUID,
-    spec: Annotated[ActivationsSpec, Body(openapi_examples=trial_examples.ACTIVATIONS_SPECS)],
+    spec: Annotated[ActivationsSpec, Body(openapi_examples=trial_examples.ACTIVATIONS_SPECS), Strict()],
     query: Wait,
     held: Held,
     tenant_id: Tenant,
@@ -53,7 +54,7 @@ def try_text(
 def try_steering(
     dictionary_id: UUID,
     index: Index,
-    spec: Annotated[SteeringSpec, Body(openapi_examples=trial_examples.STEERING_SPECS)],
+    spec: Annotated[SteeringSpec, Body(openapi_examples=trial_examples.STEERING_SPECS), Strict()],
     query: Wait,
     held: Held,
     tenant_id: Tenant,

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +12,13 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from schema.blobs import Staged
-from schema.errors import InvalidInput, TooLarge
+from schema.errors import InvalidInput, TooLarge, Unavailable
 from schema.store import quotas
 from service.deps import Services
+
+MOST_UPLOADS = 16
+"""Of a process at once, each in a thread of some forty for as long as its sender takes; more are refused."""
+_places = threading.BoundedSemaphore(MOST_UPLOADS)
 
 OPENAPI_HEADERS = [
     {
@@ -39,7 +44,8 @@ def body(description: str, media_type: str = "application/octet-stream") -> dict
 def received(request: Request, held: Services) -> Iterator[Staged]:
     """Lend the body of a request as a whole, checked file; it is gone afterwards unless it was kept.
 
-    Raises: TooLarge over the operator's limit; InvalidInput where it was cut off or its checksum is wrong.
+    Raises: TooLarge over the operator's limit; InvalidInput where it was cut off or its checksum is wrong; Unavailable
+            while as many others are received as may be at once.
     """
     request.state.uploading = True
     limit = held.settings.max_upload_bytes
@@ -47,12 +53,22 @@ def received(request: Request, held: Services) -> Iterator[Staged]:
     promised = _promised(request)
     if length is not None and length > limit:
         raise TooLarge(f"the upload has {length:,} bytes; {_limit(limit)}")
-    with _named_limit(limit), held.blobs.staged(_chunks(request), limit) as staged:
+    with _place(), _named_limit(limit), held.blobs.staged(_chunks(request), limit) as staged:
         if length is not None and staged.n_bytes != length:
             raise InvalidInput(f"the upload ended after {staged.n_bytes:,} of {length:,} bytes; send it again")
         if promised is not None and staged.sha256 != promised:
             raise InvalidInput(f"the upload has sha256 {staged.sha256} and not {promised}; send it again")
         yield staged
+
+
+@contextmanager
+def _place() -> Iterator[None]:
+    if not _places.acquire(blocking=False):
+        raise Unavailable(f"{MOST_UPLOADS} uploads are under way, and no more go at once; try again later")
+    try:
+        yield
+    finally:
+        _places.release()
 
 
 def check_room(held: Services, tenant_id: int, staged: Staged) -> None:

@@ -22,6 +22,7 @@ from schema.webhooks import (
 )
 from schema.wire import PageQuery
 from service import examples, webhook_examples
+from service.bodies import Strict
 from service.cursors import NEWEST, Pager
 from service.deps import Held, Repeatable, Tenant
 
@@ -30,7 +31,7 @@ router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=examples.
 
 @router.post("", status_code=201, responses=examples.created(webhook_examples.NEW_WEBHOOK))
 def create_webhook(
-    spec: Annotated[WebhookSpec, Body(openapi_examples=webhook_examples.WEBHOOK_SPECS)],
+    spec: Annotated[WebhookSpec, Body(openapi_examples=webhook_examples.WEBHOOK_SPECS), Strict()],
     held: Held,
     tenant_id: Tenant,
     intent: Repeatable,
@@ -69,7 +70,7 @@ def get_webhook(webhook_id: UUID, held: Held, tenant_id: Tenant) -> Webhook:
 @router.patch("/{webhook_id}", responses=examples.ok(webhook_examples.WEBHOOK))
 def change_webhook(
     webhook_id: UUID,
-    patch: Annotated[WebhookPatch, Body(openapi_examples=webhook_examples.WEBHOOK_PATCHES)],
+    patch: Annotated[WebhookPatch, Body(openapi_examples=webhook_examples.WEBHOOK_PATCHES), Strict()],
     held: Held,
     tenant_id: Tenant,
 ) -> Webhook:

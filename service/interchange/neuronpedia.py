@@ -155,6 +155,7 @@ def write_neuronpedia(
 
     batches:  ranges of 1,024 features, and what is known of each, some features at a time.
     """
+    parts = list(dict.fromkeys(parts))  # each once, however often it was asked for
     for some, known in batches:
         files = {part: zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP) for part in parts}
         written: dict[Part, list[bytes]] = {part: [] for part in parts}

@@ -1,6 +1,7 @@
 """A real API on a real port, over the real database, for each test."""
 
 import json
+import socket
 import struct
 import threading
 import time
@@ -26,6 +27,7 @@ from schema.store import database, keys
 from schema.subjects import BUNDLED
 from service.app import create_app
 from service.client import Client
+from service.patience import Patient
 
 D_MODEL, D_MLP, N_LAYERS = 8, 16, 4
 MAX_UPLOAD = 100_000
@@ -75,11 +77,12 @@ def bearer(key: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Api]:
+def serving(settings: Settings, listener: socket.socket | None = None) -> Iterator[Api]:
     """Serve an application for a while, to clients whose key may do everything; the command line finds it, too."""
     app = create_app(settings)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2))
-    thread = threading.Thread(target=server.run, daemon=True)
+    config = uvicorn.Config(app, port=0, http=Patient, log_level="error", timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener] if listener else None,), daemon=True)
     thread.start()
     deadline = time.monotonic() + 30
     while not server.started:
@@ -105,10 +108,8 @@ def serving(settings: Settings) -> Iterator[Api]:
         thread.join(30)
 
 
-@pytest.fixture
-def tiny_subject(tmp_path: Path) -> str:
-    """Return a local folder that is a subject, as far as the API looks."""
-    folder = tmp_path / "tiny"
+def make_subject(folder: Path) -> str:
+    """Make a local folder that is a subject, as far as the API looks, and return its name."""
     folder.mkdir()
     sizes = {
         "model_type": "llama",
@@ -122,19 +123,31 @@ def tiny_subject(tmp_path: Path) -> str:
     return str(folder)
 
 
-@pytest.fixture
-def settings(tmp_path: Path, tiny_subject: str, database_url: str, redis_url: str) -> Settings:
+def make_settings(folder: Path, subject: str, database_url: str, redis_url: str, **changes: object) -> Settings:
     """Return settings of an installation with small limits and a corpora folder."""
-    (tmp_path / "corpora").mkdir()
-    return Settings(
+    (folder / "corpora").mkdir()
+    chosen = Settings(
         database_url=database_url,
         redis_url=redis_url,
         secret=SecretStr("of the tests"),
-        data_dir=tmp_path / "data",
-        corpora_dir=tmp_path / "corpora",
+        data_dir=folder / "data",
+        corpora_dir=folder / "corpora",
         max_upload_bytes=MAX_UPLOAD,
-        subjects_allowed=(BUNDLED, tiny_subject),
+        subjects_allowed=(BUNDLED, subject),
     )
+    return chosen.model_copy(update=changes)
+
+
+@pytest.fixture
+def tiny_subject(tmp_path: Path) -> str:
+    """Return a local folder that is a subject, as far as the API looks."""
+    return make_subject(tmp_path / "tiny")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tiny_subject: str, database_url: str, redis_url: str) -> Settings:
+    """Return settings of an installation with small limits and a corpora folder."""
+    return make_settings(tmp_path, tiny_subject, database_url, redis_url)
 
 
 @pytest.fixture
@@ -147,14 +160,13 @@ def api(settings: Settings) -> Iterator[Api]:
 SpecMaker = Callable[..., DictionarySpec]
 
 
-@pytest.fixture
-def spec_of(tiny_subject: str) -> SpecMaker:
-    """Return a maker of dictionaries for the tiny subject: six relu features unless told otherwise."""
+def specs_for(subject: str) -> SpecMaker:
+    """Return a maker of dictionaries for a subject: six relu features unless told otherwise."""
 
     def make(**changes: object) -> DictionarySpec:
         fields = {
             "name": "tiny",
-            "subject": tiny_subject,
+            "subject": subject,
             "read_site": "resid_post.1",
             "encoder": Encoder(kind="relu"),
             "n_features": 6,
@@ -162,6 +174,12 @@ def spec_of(tiny_subject: str) -> SpecMaker:
         return DictionarySpec.model_validate({**fields, **changes})
 
     return make
+
+
+@pytest.fixture
+def spec_of(tiny_subject: str) -> SpecMaker:
+    """Return a maker of dictionaries for the tiny subject: six relu features unless told otherwise."""
+    return specs_for(tiny_subject)
 
 
 @pytest.fixture

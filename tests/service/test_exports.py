@@ -175,6 +175,12 @@ def test_a_part_of_neuronpedias_files_is_enough(api: Api, known: Dictionary) -> 
         assert tar.getnames() == ["explanations/batch-0.jsonl.gz"]
 
 
+def test_a_part_that_is_asked_for_twice_comes_once(api: Api, known: Dictionary) -> None:
+    twice = exported(api, known, "neuronpedia", parts=["explanations", "features", "explanations"])
+    with tarfile.open(fileobj=io.BytesIO(twice)) as tar:
+        assert tar.getnames() == ["explanations/batch-0.jsonl.gz", "features/batch-0.jsonl.gz"]
+
+
 @pytest.mark.parametrize("format_", ["csv", "parquet", "json"])
 def test_a_dictionary_without_labels_is_exported_too(api: Api, neurons: Dictionary, format_: ExportFormat) -> None:
     assert exported(api, neurons, format_)

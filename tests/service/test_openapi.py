@@ -191,7 +191,9 @@ def test_every_operation_has_an_answer_by_example(name: str, operation: dict[str
     if name.startswith("get /v1") and not name.endswith(("/export", "/events")):  # streams
         assert "304" in operation["responses"]
     if name.split()[1].startswith("/v1"):
-        assert "example" in operation["responses"]["default"]["content"]["application/problem+json"]
+        problem = operation["responses"]["default"]["content"]
+        assert list(problem) == ["application/problem+json"]  # as which they are sent, and with the form that they have
+        assert set(problem["application/problem+json"]) == {"schema", "example"}
     if name in ("post /v1/runs", "post /v1/dictionaries"):
         assert operation["requestBody"]["content"]["application/json"]["examples"]
     if name.startswith("post") and name not in STORES_NOTHING:

@@ -8,15 +8,11 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from schema.collections import CollectionSpec
-from schema.keys import KeySpec
-from schema.records import Dictionary, DictionarySpec, Encoder, RunSpec, RunTerms
-from schema.schedules import ScheduleSpec
-from schema.store import database
-from schema.webhooks import WebhookSpec
+from schema.records import Dictionary, Encoder
 from service.app import create_app
 from service.client import Client
 from tests.service.conftest import D_MLP, Api, SpecMaker, make_key
+from tests.service.planting import Things, things_of
 
 DOCUMENT: dict[str, Any] = create_app().openapi()
 OPERATIONS = [
@@ -28,54 +24,6 @@ REQUIRED = {"origin": "others", "name": "c", "seen": "1", "against": str(UUID(in
 """Values of query parameters that can't be left out."""
 NOT_YET = {"/v1/runs/{run_id}/report", "/v1/runs/{run_id}/diff"}
 """What their owner is answered by 404 as well: the run is not finished, and compared with one that nobody has."""
-
-
-class Things(NamedTuple):
-    """What a tenant has, by the name of the path parameter that takes its id."""
-
-    http: httpx.Client
-    ids: dict[str, UUID]
-    collection_run: UUID
-
-    def url(self, path: str, others: "Things | None" = None) -> str:
-        """Return a path to these things; the last id in it is that of others' if they are given."""
-        parts = path.split("/")
-        places = [n for n, part in enumerate(parts) if part.endswith("_id}")]
-        for n in places:
-            whose = others if others is not None and n == places[-1] else self
-            name = parts[n].strip("{}")
-            assert name in whose.ids, f"say in `things_of` what a tenant has for {name} of {path}"
-            in_collection = path.startswith("/v1/collections") and name == "run_id"
-            parts[n] = str(whose.collection_run if in_collection else whose.ids[name])
-        return "/".join("0" if part.startswith("{") else part for part in parts)
-
-
-def things_of(client: Client, http: httpx.Client, url: str, spec: DictionarySpec) -> Things:
-    """Make one of everything for the tenant of a client's key."""
-    dictionary = client.submit_dictionary(spec)
-    terms = {"llm": "none", "methods": ("lexical",), "evaluations": ("free",), "features": "0-1"}
-    run = RunSpec.model_validate({"dictionary_id": dictionary.id, **terms})
-    collection = client.create_collection(CollectionSpec(name="c", dictionary_ids=(dictionary.id,)))
-    schedule = client.create_schedule(ScheduleSpec(name="nightly", run=run, cron="0 0 29 2 *"))
-    corpus = http.put("/v1/corpora", params={"name": f"of {spec.name}"}, content=b'{"text": "a b"}').json()["id"]
-    with database.connect(url) as connection:
-        row = connection.execute(
-            "INSERT INTO refresh (schedule_id, slot, state) VALUES (%s, now(), 'nothing') RETURNING id", (schedule.id,)
-        ).fetchone()
-    assert row is not None
-    trial = http.post(f"/v1/dictionaries/{dictionary.id}/activations", params={"wait": 0}, json={"text": "a"}).json()
-    ids = {
-        "dictionary_id": dictionary.id,
-        "run_id": client.submit_run(run).id,
-        "collection_id": collection.id,
-        "schedule_id": schedule.id,
-        "refresh_id": row[0],
-        "corpus_id": UUID(corpus),
-        "trial_id": UUID(trial["id"]),
-        "key_id": client.create_key(KeySpec(name=f"of {spec.name}")).id,
-        "webhook_id": client.create_webhook(WebhookSpec(url="https://93.184.216.34/")).id,
-    }
-    return Things(http, ids, client.submit_collection_run(collection.id, RunTerms.model_validate(terms)).id)
 
 
 class Two(NamedTuple):
