@@ -85,6 +85,8 @@ CREATE INDEX feature_by_output_value ON feature (dictionary_id, output_value, in
 CREATE INDEX feature_by_input_lift ON feature (dictionary_id, input_lift, index);
 CREATE INDEX feature_by_output_lift ON feature (dictionary_id, output_lift, index);
 CREATE INDEX feature_by_word ON feature USING gin (words) WITH (gin_pending_list_limit = 256) WHERE words IS NOT NULL;
+CREATE INDEX feature_by_part ON feature USING gin (label gin_trgm_ops) WITH (gin_pending_list_limit = 256)
+    WHERE label IS NOT NULL;
 CREATE INDEX feature_by_label ON feature (label_sha256) WHERE label_sha256 IS NOT NULL;
 
 -- The words of a tenant's labels, for words that are not spelt as any of them. Words of labels that are gone stay.

@@ -29,7 +29,7 @@ def list_features(
         dictionaries.get(connection, tenant_id, dictionary_id)
         if query.run_id is not None:
             runs.get(connection, tenant_id, query.run_id)
-        return _read_page(connection, dictionary_id, query)
+        return read_page(connection, dictionary_id, query)
 
     return held.database.run(work)
 
@@ -58,7 +58,8 @@ def read_feature(connection: Connection, dictionary_id: UUID, index: int) -> Fea
     )
 
 
-def _read_page(connection: Connection, dictionary_id: UUID, query: FeatureQuery) -> FeaturePage:
+def read_page(connection: Connection, dictionary_id: UUID, query: FeatureQuery) -> FeaturePage:
+    """Return a page of a dictionary's features."""
     bound = {"dictionary": dictionary_id, **query.model_dump(mode="json", exclude={"limit", "cursor"})}
     pager = Pager(bound, _POSITION, query.cursor)
     found = features.page(

@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1/search", tags=["search"], responses=examples.PROB
 _PLACE: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=0, le=2**31 - 1)])
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
     """How a question is searched by: its embedding, or why there is none."""
 
     meant: Meant | None
@@ -50,10 +50,10 @@ def search_labels(query: Annotated[SearchQuery, Query()], held: Held, tenant_id:
     are spelt nearly so. By meaning: labels whose embeddings are nearest. Both are joined by reciprocal rank. Where the
     embeddings endpoint is away, words still answer, and `note` says so; a search by meaning alone answers 503.
     """
-    asked = _ask(held, query)
+    asked = ask(held, query)
 
     def work(connection: Connection) -> SearchPage:
-        return _search(connection, tenant_id, query, asked, held.settings.embeddings_model)
+        return read_labels(connection, tenant_id, query, asked, held.settings.embeddings_model)
 
     return held.database.run(work)
 
@@ -67,27 +67,30 @@ def search_tokens(query: Annotated[TokenQuery, Query()], held: Held, tenant_id: 
     """
 
     def work(connection: Connection) -> TokenPage:
-        return _search_tokens(connection, tenant_id, query)
+        return read_tokens(connection, tenant_id, query)
 
     return held.database.run(work)
 
 
-def _ask(held: Services, query: SearchQuery) -> _Asked:
+def ask(held: Services, query: SearchQuery) -> Asked:
     """Return the meaning of a question, unless only its words are asked for.
 
     Raises: LLMUnavailable if only the meaning is asked for, and the endpoint is away.
     """
     if query.mode == "words":
-        return _Asked(None, None)
+        return Asked(None, None)
     try:
-        return _Asked(held.embedder.embed(query.q), None)
+        return Asked(held.embedder.embed(query.q), None)
     except LLMUnavailable as exc:
         if query.mode == "meaning":
             raise
-        return _Asked(None, f"searched by words only: {exc}")
+        return Asked(None, f"searched by words only: {exc}")
 
 
-def _search(connection: Connection, tenant_id: int, query: SearchQuery, asked: _Asked, model_name: str) -> SearchPage:
+def read_labels(
+    connection: Connection, tenant_id: int, query: SearchQuery, asked: Asked, model_name: str
+) -> SearchPage:
+    """Return a page of the labels that answer a question; `asked` is what `ask` made of it."""
     pager = Pager(["search", query.model_dump(mode="json", exclude={"limit", "cursor"})], _PLACE, query.cursor)
     filters = LabelFilter(**{name: getattr(query, name) for name in LabelFilter.model_fields})
     scope = search.open_scope(connection, tenant_id, filters)
@@ -100,7 +103,7 @@ def _search(connection: Connection, tenant_id: int, query: SearchQuery, asked: _
     return SearchPage(items=hits, next_cursor=page.next_cursor, note=found.note)
 
 
-def _find(connection: Connection, scope: Scope, query: SearchQuery, asked: _Asked, model_name: str) -> _Candidates:
+def _find(connection: Connection, scope: Scope, query: SearchQuery, asked: Asked, model_name: str) -> _Candidates:
     rankings = [] if query.mode == "meaning" else [_by_words(connection, scope, query.q)]
     if asked.meant is None:
         return _Candidates(rankings, None, asked.note)
@@ -140,7 +143,8 @@ def _hits(
     )
 
 
-def _search_tokens(connection: Connection, tenant_id: int, query: TokenQuery) -> TokenPage:
+def read_tokens(connection: Connection, tenant_id: int, query: TokenQuery) -> TokenPage:
+    """Return a page of the features that have a token among the strongest of their lists."""
     bound = ["tokens", query.model_dump(mode="json", exclude={"limit", "cursor"})]
     pager = Pager(bound, _PLACE, query.cursor)
     scope = search.open_scope(connection, tenant_id, LabelFilter(dictionary_id=query.dictionary_id))

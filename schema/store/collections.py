@@ -61,6 +61,13 @@ def get(connection: Connection, tenant_id: int, id_: UUID) -> Collection:
     raise NotFound(f"no collection {id_}")
 
 
+def name_of(connection: Connection, tenant_id: int, id_: UUID) -> str:
+    """Return the name of a collection. Raises NotFound if this tenant has no such collection."""
+    for _, name, _ in _queries.get(connection, tenant_id=tenant_id, id=id_):
+        return str(name)
+    raise NotFound(f"no collection {id_}")
+
+
 def page(
     connection: Connection, tenant_id: int, *, after: tuple[datetime, UUID] | None = None, limit: int = 50
 ) -> list[Collection]:

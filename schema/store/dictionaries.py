@@ -56,11 +56,17 @@ def get(connection: Connection, tenant_id: int, id_: UUID) -> Dictionary:
 
 
 def page(
-    connection: Connection, tenant_id: int, *, after: tuple[datetime, UUID] | None = None, limit: int = 50
+    connection: Connection,
+    tenant_id: int,
+    *,
+    collection_id: UUID | None = None,
+    after: tuple[datetime, UUID] | None = None,
+    limit: int = 50,
 ) -> list[Dictionary]:
     """Return dictionaries, newest first; `after` is the creation time and id of the last one seen."""
     before, after_id = after or (None, None)
-    rows = _queries.page(connection, tenant_id=tenant_id, before=before, after_id=after_id, most=limit)
+    names = {"tenant_id": tenant_id, "collection_id": collection_id, "before": before, "after_id": after_id}
+    rows = _queries.page(connection, **names, most=limit)
     return [_dictionary(row) for row in rows]
 
 

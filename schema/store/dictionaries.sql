@@ -35,6 +35,8 @@ ORDER BY collection_dictionary.collection_id, collection_dictionary.position;
 SELECT id, spec, state, weights_sha256, digest, error, created_at
 FROM dictionary
 WHERE tenant_id = :tenant_id
+  AND (CAST(:collection_id AS uuid) IS NULL
+       OR id IN (SELECT dictionary_id FROM collection_dictionary WHERE collection_id = :collection_id))
   AND (CAST(:before AS timestamptz) IS NULL
        OR created_at <= :before AND (created_at < :before OR id > CAST(:after_id AS uuid)))
 ORDER BY created_at DESC, id

@@ -10,7 +10,7 @@ from uuid import UUID
 from schema.contexts import References, unfold
 from schema.evidence import EVIDENCE_RECORDS, AnyEvidence, EvidenceKind
 from schema.labels import Provenance
-from schema.packing import pack, unpack
+from schema.packing import pack, unpack, unpack_fields
 from schema.records import Record
 from schema.store import contexts, indexing
 from schema.store.contexts import Reading
@@ -104,6 +104,12 @@ def latest_with_tokens(
         connection, dictionary_id=dictionary_id, features=list(features), kinds=list(_WITH_TOKENS)
     )
     return _by_feature(connection, list(rows))
+
+
+def histograms(connection: Connection, dictionary_id: UUID, features: Sequence[int]) -> dict[int, tuple[int, ...]]:
+    """Return the newest histogram of activations that each of some features has; nothing else of it is unpacked."""
+    rows = _queries.latest_among(connection, dictionary_id=dictionary_id, features=list(features), kinds=["exemplars"])
+    return {feature: tuple(unpack_fields(payload, {"histogram"})["histogram"]) for feature, _, payload, _ in rows}
 
 
 def kind_of(record: type[Record]) -> EvidenceKind:

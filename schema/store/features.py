@@ -139,7 +139,9 @@ def page(
         conditions = SQL(" AND ").join(SQL(condition) for condition in (beyond, *asked.parts))
         query = SQL(cast(LiteralString, _queries.page.sql)).format(conditions=conditions, order=SQL(part.order))
         names = {"dictionary_id": dictionary_id, "value": value, "feature": feature, "most": limit - len(found)}
-        found += [_summary(row) for row in connection.execute(query, {**names, **asked.parameters})]
+        # What is filtered by decides which index serves, so such a query is planned for its values each time.
+        rows = connection.execute(query, {**names, **asked.parameters}, prepare=False if asked.parts else None)
+        found += [_summary(row) for row in rows]
         if len(found) == limit:
             break
         after = None

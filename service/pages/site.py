@@ -3,9 +3,9 @@
 from fastapi import Depends, FastAPI
 
 from service.deps import authenticated
-from service.pages import assets, compare, feature, home, playground, runs, schedules, session
+from service.pages import assets, compare, dictionary, feature, home, playground, runs, schedules, search, session
 
-_ROOMS = (home, feature, runs, compare, schedules, playground)
+_ROOMS = (home, dictionary, search, feature, runs, compare, schedules, playground)
 
 
 def install(app: FastAPI) -> None:

@@ -25,7 +25,7 @@ from schema.evidence import (
     VocabularyProjection,
 )
 from schema.labels import Label, Score, Status
-from schema.packing import VERSION, _compressed, check_packed, pack, pack_texts, unpack, unpack_texts
+from schema.packing import VERSION, _compressed, check_packed, pack, pack_texts, unpack, unpack_fields, unpack_texts
 from schema.records import Record
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -184,6 +184,19 @@ def some_windows(n: int) -> tuple[Reference, ...]:
         return Reference(context=context, position=chance.randrange(128), activations=tuple(values))
 
     return tuple(window() for _ in range(n))
+
+
+def test_some_fields_are_read_alone() -> None:
+    lists = SplitReferences(top=some_windows(20), uniform=(), weighted=(), silent=(), hard_negatives=())
+    record = exemplars(lists).model_copy(update={"histogram": (7, 0, 5), "histogram_edges": (1.0, 2.0, 4.0, 8.0)})
+    packed = pack(record)
+    read = unpack_fields(packed, {"histogram", "histogram_edges", "max"})
+    assert read == {"histogram": [7, 0, 5], "histogram_edges": [1.0, 2.0, 4.0, 8.0], "max": 16.0}
+    lists_of_tokens = pack(TokenList(ids=(1, 2), tokens=(" a", "b"), values=(0.0, 0.5)))
+    assert unpack_fields(lists_of_tokens, {"values"}) == {"values": [0.0, 0.5]}
+    for damaged in (packed[:-1], b"", packed[:1] + packed[2:]):
+        with pytest.raises(GlossariumError):
+            unpack_fields(damaged, {"histogram"})
 
 
 def test_windows_that_lists_share_are_stored_once() -> None:

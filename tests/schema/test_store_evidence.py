@@ -68,6 +68,14 @@ def stored(connection: Connection) -> list[tuple[str, int]]:
     return [(recipe, number) for recipe, number in rows]
 
 
+def test_histograms_are_those_of_the_newest_exemplars(connection: Connection, dictionary: uuid.UUID) -> None:
+    newer = references().model_copy(update={"histogram_edges": (1.0, 2.0, 4.0), "histogram": (2, 9)})
+    reading = Reading("bundled", Source())
+    evidence.put_exemplars(connection, dictionary, MADE, {7: references(), 8: references()}, reading)
+    evidence.put_exemplars(connection, dictionary, Provenance(recipe="new", document={}), {7: newer}, reading)
+    assert evidence.histograms(connection, dictionary, [6, 7, 8]) == {7: (2, 9), 8: (3,)}
+
+
 def test_exemplars_come_back_with_the_tokens_of_their_windows(connection: Connection, dictionary: uuid.UUID) -> None:
     folded = references(
         at(1, 10, 0.0, 0.5, 4.0, 1.0), at(0, 5, 0.0, 0.0, 2.0, 0.0), at(4, 1, 0.0, 0.25, 1.0, 0.0), silent=[at(2, 0)]

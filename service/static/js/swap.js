@@ -2,16 +2,18 @@
 
 import { tell } from "./page.js";
 
-let latest = 0;
+const latest = new Map();
 
 // Fetches a page and shows its elements with these selectors in place of this one's. Returns whether it did: false
-// when a later call overtook this one. Throws when the server does not answer or says no.
+// when a later call for the same elements overtook this one. Throws when the server does not answer or says no.
 export async function swap(url, selectors) {
-  const mine = ++latest;
+  const places = selectors.join();
+  const mine = (latest.get(places) ?? 0) + 1;
+  latest.set(places, mine);
   const response = await fetch(url, { headers: { Accept: "text/html" } });
   if (!response.ok) throw new Error(`The service answered ${response.status}.`);
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
-  if (mine !== latest) return false;
+  if (mine !== latest.get(places)) return false;
   for (const selector of selectors) {
     const old = document.querySelector(selector);
     const fresh = page.querySelector(selector);
