@@ -11,7 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from schema.errors import NotFound
-from schema.records import DeadJob, Dictionary, MethodCount, Run, Spending, StageProgress, Usage
+from schema.records import RUN_OVER, DeadJob, Dictionary, MethodCount, Run, Spending, StageProgress, Usage
 from schema.reports import RunReport
 from schema.schedules import RETRIED
 from schema.stages import Stage
@@ -99,7 +99,7 @@ class RunView(NamedTuple):
     @property
     def is_over(self) -> bool:
         """Return whether nothing of the run changes any more."""
-        return self.run.state in ("done", "failed", "cancelled")
+        return self.run.state in RUN_OVER
 
     @property
     def n_published(self) -> int:

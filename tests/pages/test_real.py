@@ -13,7 +13,6 @@ from schema.presets import preset
 from schema.records import DictionarySpec, Encoder, RunSpec
 from schema.subjects import BUNDLED
 from service.client import Client
-from service.pages import site
 from service.stack import Stack
 from tests.pages.browsing import Visit, visiting
 
@@ -29,7 +28,6 @@ PATIENCE_MS = 400_000
 NEURONS = DictionarySpec(
     name="neurons", subject=BUNDLED, read_site="mlp_hidden.15", encoder=Encoder(kind="neurons"), n_features=1536
 )
-_HAS_RUNS = any(route.path == "/runs/{run_id}" for room in site._ROOMS for route in room.router.routes)
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -66,7 +64,6 @@ def kill_api(stack: Stack) -> None:
     api.kill()
 
 
-@pytest.mark.skipif(not _HAS_RUNS, reason="there is no page of runs yet")
 def test_a_run_is_watched_to_its_end_while_the_api_goes_away_and_comes_back(place: Place, window: Visit) -> None:
     page = window.page
     window.go(f"/runs/{place.run_id}")

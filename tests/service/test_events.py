@@ -187,7 +187,7 @@ def test_readers_that_do_not_read_hold_up_nobody(api: Api, run: Run) -> None:
         started = time.monotonic()
         for _ in range(10):
             assert api.client.run(run.id).id == run.id
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
         (n_listening,) = query(
             api, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'glossarium events'"
         )
