@@ -1,6 +1,7 @@
 """Which licences come with us: `python -m tests.licences` lists them, and ends with 1 if one is not allowed.
 
-A distribution says its licence in one of three ways: an SPDX expression, classifiers, or a text of any form.
+A distribution says its licence in one of four ways: an SPDX expression, classifiers, a text of any form, or in a file
+that comes with it.
 """
 
 import re
@@ -54,13 +55,23 @@ def licence_of(distribution: Distribution) -> Licence:
         for entry in metadata.get_all("Classifier") or ()
         if entry.startswith("License :: ") and entry not in _EMPTY
     ]
-    said = metadata.get("License-Expression") or "; ".join(classified) or _first_lines(metadata.get("License") or "")
+    said = (
+        metadata.get("License-Expression")
+        or "; ".join(classified)
+        or _first_lines(metadata.get("License") or "")
+        or _first_lines(_licence_file(distribution))
+    )
     return Licence(str(distribution.name), distribution.version, said)
 
 
 def refused(found: Iterable[Licence]) -> list[Licence]:
     """Return those that are not allowed, or say nothing."""
     return [licence for licence in found if not licence.allowed]
+
+
+def _licence_file(distribution: Distribution) -> str:
+    name = distribution.metadata.get("License-File") or ""
+    return name and (distribution.read_text(f"licenses/{name}") or distribution.read_text(name) or "")
 
 
 def _first_lines(text: str) -> str:

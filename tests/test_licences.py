@@ -46,3 +46,11 @@ def test_a_licence_is_read_from_the_most_exact_of_its_places(tmp_path: Path, lin
     folder.mkdir()
     (folder / "METADATA").write_text(f"Metadata-Version: 2.4\nName: some\nVersion: 1\n{lines}\n\n")
     assert licence_of(Distribution.at(folder)) == Licence("some", "1", said)
+
+
+def test_a_licence_that_is_only_a_file_is_read_there(tmp_path: Path) -> None:
+    folder = tmp_path / "some-1.dist-info"
+    (folder / "licenses").mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.4\nName: some\nVersion: 1\nLicense-File: LICENSE\n\n")
+    (folder / "licenses" / "LICENSE").write_text("MIT License\n\nCopyright (c) 2023 Somebody\n")
+    assert licence_of(Distribution.at(folder)).allowed
