@@ -99,6 +99,21 @@ class Exemplars(Firing):
         return self.n_firing / self.n_tokens if self.n_tokens else 0.0
 
 
+class LogitHistogram(Record):
+    """How the logits of a projection lie between the lowest and the highest: equal steps, tokens in each."""
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
+    every: int = Field(description="of so many tokens, by id, one is counted")
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Return where the steps begin and end, one more than there are."""
+        step = (self.high - self.low) / len(self.counts)
+        return tuple(self.low + step * i for i in range(len(self.counts) + 1))
+
+
 class VocabularyProjection(Record):
     """What the write direction promotes and suppresses by itself."""
 
@@ -107,6 +122,7 @@ class VocabularyProjection(Record):
     neighbours: tuple[int, ...]
     cosines: tuple[float, ...]
     centred: bool
+    histogram: LogitHistogram | None = Field(None, description="null in evidence from before it was counted")
 
 
 LEAST_OVERLAP = 0.5

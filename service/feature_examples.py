@@ -70,6 +70,7 @@ FEATURE: Example = {
         "neighbours": [88, 1201],
         "cosines": [0.41, 0.38],
         "centred": True,
+        "histogram": {"low": -4.0, "high": 8.0, "counts": [80, 640, 48], "every": 64},
     },
     "token_change": {
         "amplified_raised": _TOKENS,

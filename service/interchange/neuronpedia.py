@@ -1,7 +1,7 @@
 """Neuronpedia's batch files: `features`, `activations` and `explanations`, JSON lines in gzip, 1,024 features a file.
 
 The records have every field of Neuronpedia's own, in its spelling, and what is written is checked against them. What
-nobody measured here is empty, as in its own files: aligned neurons, histograms of logits, losses.
+nobody measured here is empty, as in its own files: aligned neurons, losses.
 """
 
 import zlib
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schema.evidence import AnyEvidence, EvidenceKind, Exemplars, VocabularyProjection, Window
+from schema.evidence import AnyEvidence, EvidenceKind, Exemplars, LogitHistogram, VocabularyProjection, Window
 from schema.recipes import digest
 from schema.store.exports import BATCH, LabelRow, Range
 from schema.wire import NeuronpediaPart as Part
@@ -69,7 +69,7 @@ class NeuronpediaFeature(_Row):
     @model_validator(mode="after")
     def _lists_fit(self) -> "NeuronpediaFeature":
         pairs = ("topkCosSimIndices", "topkCosSimValues"), ("pos_str", "pos_values"), ("neg_str", "neg_values")
-        bars = (("freq_hist_data_bar_heights", "freq_hist_data_bar_values"),)
+        bars = [(f"{name}_hist_data_bar_heights", f"{name}_hist_data_bar_values") for name in ("freq", "logits")]
         for one, other in (*pairs, *bars):
             if len(getattr(self, one)) != len(getattr(self, other)):
                 raise ValueError(f"{one} has {len(getattr(self, one))} entries, {other} {len(getattr(self, other))}")
@@ -199,6 +199,16 @@ def _lists(projection: AnyEvidence | None) -> dict[str, object]:
         "pos_values": projection.promoted.values,
         "neg_str": projection.suppressed.tokens,
         "neg_values": projection.suppressed.values,
+        **_bars(projection.histogram),
+    }
+
+
+def _bars(histogram: LogitHistogram | None) -> dict[str, object]:
+    if histogram is None:
+        return {}
+    return {
+        "logits_hist_data_bar_heights": histogram.counts,
+        "logits_hist_data_bar_values": [(low + high) / 2 for low, high in pairwise(histogram.edges)],
     }
 
 

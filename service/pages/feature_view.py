@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 from uuid import UUID
 
 from markupsafe import Markup
 
-from schema.evidence import Calibration, Exemplars, SteeredText, TokenList
+from schema.evidence import Calibration, Exemplars, SteeredText, TokenList, VocabularyProjection
 from schema.labels import Feature, FeatureSummary, Label, Sentences
 from service.pages.diffing import word_diff
 from service.pages.exemplars import Group, Shown, groups, quiet_groups, strongest
@@ -49,7 +50,7 @@ class Bars(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """A bar of the activation histogram: its middle, where it begins and ends, and the tokens in it."""
+    """A bar of a histogram: its middle, where it begins and ends, and the tokens in it."""
 
     middle: float
     low: float
@@ -115,6 +116,7 @@ class View(NamedTuple):
     change: tuple[Bars, ...]
     overlap: int | None
     bins: tuple[Bin, ...]
+    logits: tuple[Bin, ...]
     scale: str
     curve: tuple[CurveRow, ...]
     steered: Steered | None
@@ -159,6 +161,7 @@ def view(known: Known, *, everything: bool) -> View:
         change=_change(feature),
         overlap=_overlap(feature),
         bins=bins,
+        logits=_logits(feature.vocabulary),
         scale="log" if _is_geometric(bins) else "linear",
         curve=_curve(feature.calibration),
         steered=_steered(texts.describe, feature.calibration, strongest_only=True) if texts else None,
@@ -238,6 +241,14 @@ def _bins(exemplars: Exemplars | None) -> tuple[Bin, ...]:
         Bin(math.sqrt(low * high) if low > 0 else (low + high) / 2, low, high, n)
         for low, high, n in zip(edges, edges[1:], exemplars.histogram, strict=False)
     )
+
+
+def _logits(projection: VocabularyProjection | None) -> tuple[Bin, ...]:
+    known = projection.histogram if projection else None
+    if known is None:
+        return ()
+    steps = zip(pairwise(known.edges), known.counts, strict=True)
+    return tuple(Bin((low + high) / 2, low, high, n) for (low, high), n in steps)
 
 
 def _is_geometric(bins: Sequence[Bin]) -> bool:

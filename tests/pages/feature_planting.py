@@ -10,6 +10,7 @@ from schema.evidence import (
     Calibration,
     CurvePoint,
     EvidenceKind,
+    LogitHistogram,
     SteeredText,
     SteeredTexts,
     TargetReached,
@@ -73,6 +74,7 @@ def _put_evidence(connection: Connection, dictionary_id: UUID) -> None:
             neighbours=(7, HOSTILE),
             cosines=(0.6, 0.4),
             centred=True,
+            histogram=LogitHistogram(low=-2.0, high=6.0, counts=(3, 40, 20, 1), every=64),
         ),
         "token_change": TokenChange(
             amplified_raised=_tokens(" boat", 10),

@@ -161,6 +161,8 @@ def test_neuronpedia_has_its_three_kinds_of_lines(api: Api, known: Dictionary) -
     assert (feature["freq_hist_data_bar_heights"], feature["freq_hist_data_bar_values"]) == ([1, 1], [0.5, 2.0])
     assert WHOLE.vocabulary is not None
     assert feature["pos_str"] == list(WHOLE.vocabulary.promoted.tokens)
+    heights, middles = ("logits_hist_data_bar_heights", "logits_hist_data_bar_values")
+    assert (feature[heights], feature[middles]) == ([80, 640, 48], [-2.0, 2.0, 6.0])
     (activation,) = lines["activations"]
     assert (activation["tokens"], activation["values"]) == (["a", " river", " bank"], [0.5, 2.5, 0.25])
     assert (activation["maxValue"], activation["maxValueTokenIndex"]) == (2.5, 1)

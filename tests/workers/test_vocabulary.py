@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from schema.errors import InvalidInput, NotFinite, ShapeMismatch
+from schema.evidence import VocabularyProjection
 from tests import tiny
 from workers.methods import vocabulary
 from workers.methods.vocabulary import (
@@ -54,6 +56,23 @@ def test_hand_computed_case() -> None:
     assert second.suppressed.ids[0] == 1
     assert second.suppressed.values[0] == pytest.approx(-2 * root)
     assert (first.neighbours, first.cosines, first.centred) == ((1,), (0.0,), False)
+
+
+def test_the_histogram_counts_some_tokens_between_the_extremes_of_all() -> None:
+    unembedding = torch.randn(1000, 8)
+    directions = torch.cat([torch.randn(3, 8), torch.zeros(1, 8)])
+    *found, nothing = project_vocabulary(directions, Readout(same, unembedding, strings), no_neighbours(4), k=3)
+    assert nothing.histogram is None
+    logits = normed_directions(directions, same) @ unembedding.T
+    for projection, row in zip(found, logits.numpy(), strict=False):
+        known = projection.histogram
+        assert known is not None
+        assert (known.low, known.high) == (projection.suppressed.values[0], projection.promoted.values[0])
+        assert (known.low, known.high) == pytest.approx((row.min(), row.max()))
+        expected, _ = np.histogram(row[:: known.every], bins=len(known.counts), range=(row.min(), row.max()))
+        assert sum(known.counts) == len(row[:: known.every])
+        assert np.abs(np.cumsum(known.counts) - np.cumsum(expected)).max() <= 1  # a value at the edge of two steps
+    assert VocabularyProjection.model_validate(found[0].model_dump()) == found[0]
 
 
 @pytest.mark.parametrize("make_norm", [lambda d: nn.RMSNorm(d, eps=1e-5), lambda d: nn.LayerNorm(d)])

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from schema.errors import InvalidInput, NotFinite, ShapeMismatch
-from schema.evidence import TokenList, VocabularyProjection
+from schema.evidence import LogitHistogram, TokenList, VocabularyProjection
 
 CENTRED_FROM = 256
 NO_NEIGHBOUR = -1
 _BLOCK_BYTES = 192 * 2**20  # of logits held at once
+_BINS = 40
+_EVERY = 64  # tokens, of which one is counted in a histogram: all of them would cost as much as the product
 _GROUP = 16  # columns whose maximum is looked at first; 8 is no faster
 
 
@@ -85,8 +87,9 @@ def project_vocabulary(
 def _projections(
     hidden: Tensor, near: Iterator[tuple[_NeighbourLists, float]], readout: Readout, k: int
 ) -> Iterator[VocabularyProjection]:
-    for promoted, suppressed in _ahead(_both_ends(hidden, readout.unembedding.float(), k)):
-        for up, down in zip(_token_lists(promoted, readout), _token_lists(suppressed, readout), strict=True):
+    for ends in _ahead(_ends(hidden, readout.unembedding.float(), k)):
+        lists = (_token_lists(ends.promoted, readout), _token_lists(ends.suppressed, readout))
+        for up, down, counts in zip(*lists, ends.counts.tolist(), strict=True):
             (ids, cosines), length = next(near)
             yield VocabularyProjection(
                 promoted=up if length else _NO_TOKENS,
@@ -94,16 +97,39 @@ def _projections(
                 neighbours=ids,
                 cosines=cosines,
                 centred=readout.centre is not None,
+                histogram=_histogram(down.values[0], up.values[0], counts) if length else None,
             )
 
 
-def _both_ends(hidden: Tensor, unembedding: Tensor, k: int) -> Iterator[tuple[Ranked, Ranked]]:
-    """Yield the k largest and the k smallest logits of each row, block by block."""
+class _Ends(NamedTuple):
+    """Of each row of logits: the k largest, the k smallest, and how the others lie between: (n, _BINS) counts."""
+
+    promoted: Ranked
+    suppressed: Ranked
+    counts: Tensor
+
+
+def _ends(hidden: Tensor, unembedding: Tensor, k: int) -> Iterator[_Ends]:
+    """Yield what is kept of the logits, block by block."""
     for logits in products(hidden, unembedding):
-        yield largest(logits, k), smallest(logits, k)
+        promoted, suppressed = largest(logits, k), smallest(logits, k)
+        some = logits[:, ::_EVERY]
+        yield _Ends(promoted, suppressed, binned(some, suppressed.values[:, :1], promoted.values[:, :1], _BINS))
 
 
-def _ahead(items: Iterator[tuple[Ranked, Ranked]]) -> Iterator[tuple[Ranked, Ranked]]:
+def binned(x: Tensor, low: Tensor, high: Tensor, n_bins: int) -> Tensor:
+    """Return how many values of each row of x (n, m) are in each of n_bins equal steps from low to high (n, 1)."""
+    widths = (high - low).clamp(min=torch.finfo(x.dtype).tiny)
+    places = ((x - low) * (n_bins / widths)).to(torch.int64).clamp_(0, n_bins - 1)
+    places += torch.arange(0, len(x) * n_bins, n_bins, device=x.device)[:, None]
+    return torch.bincount(places.flatten(), minlength=len(x) * n_bins).view(len(x), n_bins)
+
+
+def _histogram(low: float, high: float, counts: Sequence[int]) -> LogitHistogram:
+    return LogitHistogram.model_construct(low=low, high=high, counts=tuple(counts), every=_EVERY)
+
+
+def _ahead(items: Iterator[_Ends]) -> Iterator[_Ends]:
     """Yield the items, each while the next one is made: records are made by one core, and the others would wait."""
     with ThreadPoolExecutor(1, "vocabulary") as pool:
         upcoming = pool.submit(next, items, None)
