@@ -81,7 +81,8 @@ def test_the_logits_of_the_projection_are_drawn_and_told(visit: Visitor, known: 
     chart = window.page.locator("#tokens figure.chart")
     expect(chart.locator("canvas")).to_be_visible()
     chart.get_by_text("As a table").click()
-    assert chart.locator("tbody tr").all_inner_texts() == ["\N{MINUS SIGN}2 to 0\t3", "0 to 2\t40", "2 to 4\t20", "4 to 6\t1"]
+    rows = chart.locator("tbody tr").all_inner_texts()
+    assert rows == ["\N{MINUS SIGN}2 to 0\t3", "0 to 2\t40", "2 to 4\t20", "4 to 6\t1"]
 
 
 def test_a_peak_shows_its_value_to_the_keyboard(visit: Visitor, known: Dictionary) -> None:
