@@ -27,6 +27,7 @@ from service import examples, feature_examples
 
 Vectors = NDArray[np.float32]
 
+MODEL = "all-MiniLM-L6-v2"
 N_WORDS, N_TOKENS = 4000, 20_000
 BLOCK = 20_000
 _LISTS = ("fires", "promoted", "suppressed", "raised", "lowered")
@@ -69,7 +70,7 @@ def load(connection: Connection, n: int, words: Words, tell: Callable[[str], Non
         "INSERT INTO dictionary (id, tenant_id, spec, state, digest) VALUES (%s, 1, %s, 'ready', %s)",
         (id_, Jsonb(spec.model_dump(mode="json")), "0" * 64),
     )
-    model = indexing.register(connection, "all-MiniLM-L6-v2", words.vectors.shape[1])
+    model = indexing.register(connection, MODEL, words.vectors.shape[1])
     later = list(_drop_indexes(connection))
     for lo in range(0, n, BLOCK):
         block = _Block(id_, lo, min(lo + BLOCK, n), words, np.random.default_rng(lo))
