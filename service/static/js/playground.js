@@ -56,8 +56,24 @@ let shown = location.search;
 async function show(url, places, { replace = false } = {}) {
   history[replace ? "replaceState" : "pushState"](null, "", url);
   shown = location.search;
-  while (!(await swap(location.href, places))); // a look at a trial may have overtaken this one
+  while (!(await patiently(() => swap(location.href, places)))); // a look at a trial may have overtaken this one
   mark();
+}
+
+// Looks until the service answers, and says that it does not; what it says no to is thrown.
+async function patiently(look) {
+  for (let lost = false; ; ) {
+    try {
+      const found = await look();
+      if (lost) say("The service answers again.");
+      return found;
+    } catch (problem) {
+      if (problem.status && problem.status < 500) throw problem;
+      if (!lost) say("The service does not answer. What you asked for goes on there; trying again …", "bad");
+      lost = true;
+      await wait(SLOWEST_MS);
+    }
+  }
 }
 
 const turns = {};
@@ -66,17 +82,14 @@ const turns = {};
 async function follow(place) {
   const turn = (turns[place] = (turns[place] ?? 0) + 1);
   let pause = FIRST_MS;
-  let lost = false;
   while (turns[place] === turn && $(`${place} [data-under-way]`)) {
     await wait(pause);
     pause = Math.min(1.3 * pause, SLOWEST_MS);
     try {
-      await swap(location.href, [place]);
-      if (lost) say("The service answers again.");
-      lost = false;
-    } catch {
-      if (!lost) say("The service does not answer. What you asked for goes on there; trying again …", "bad");
-      lost = true;
+      await patiently(() => swap(location.href, [place]));
+    } catch (problem) {
+      say(problem.message, "bad");
+      return;
     }
   }
   mark();

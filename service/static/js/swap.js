@@ -5,13 +5,14 @@ import { tell } from "./page.js";
 const latest = new Map();
 
 // Fetches a page and shows its elements with these selectors in place of this one's. Returns whether it did: false
-// when a later call for the same elements overtook this one. Throws when the server does not answer or says no.
+// when a later call for the same elements overtook this one. Throws when the server does not answer, and with
+// its status when it says no.
 export async function swap(url, selectors) {
   const places = selectors.join();
   const mine = (latest.get(places) ?? 0) + 1;
   latest.set(places, mine);
   const response = await fetch(url, { headers: { Accept: "text/html" } });
-  if (!response.ok) throw new Error(`The service answered ${response.status}.`);
+  if (!response.ok) throw Object.assign(new Error(`The service answered ${response.status}.`), { status: response.status });
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   if (mine !== latest.get(places)) return false;
   for (const selector of selectors) {
