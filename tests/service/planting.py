@@ -118,15 +118,14 @@ def find_all(url: str, things: Things) -> None:
         )
 
 
-def index_labels(url: str, model_name: str) -> None:
+def index_labels(connection: database.Connection, model_name: str) -> None:
     """Do what the indexer does, with embeddings that are not asked for over HTTP."""
-    with database.connect(url) as connection:
-        model = indexing.register(connection, model_name, DIMENSIONS)
-        rows = indexing.take(connection, "labels", 1000)
-        indexing.add_words(connection, rows)
-        texts = indexing.texts(connection, rows)
-        indexing.put(connection, model, texts, [_unit(embedding(text.text)) for text in texts])
-        indexing.done(connection, rows)
+    model = indexing.register(connection, model_name, DIMENSIONS)
+    rows = indexing.take(connection, "labels", 1000)
+    indexing.add_words(connection, rows)
+    texts = indexing.texts(connection, rows)
+    indexing.put(connection, model, texts, [_unit(embedding(text.text)) for text in texts])
+    indexing.done(connection, rows)
 
 
 def _unit(vector: list[float]) -> list[float]:

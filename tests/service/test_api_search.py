@@ -12,14 +12,15 @@ from schema.labels import Label, Status
 from schema.records import Dictionary
 from schema.search import SearchPage
 from schema.settings import Settings
-from schema.store import database, indexing, labels, tokens
+from schema.store import database, labels, tokens
 from schema.store.search import Key
 from schema.store.tokens import TokenLists
 from service import meaning
 from service.cli import app
 from service.fusion import RANK_CONSTANT, fuse
-from tests.llm_server import DIMENSIONS, LLMServer, embedding
+from tests.llm_server import DIMENSIONS, LLMServer
 from tests.service.conftest import Api, SpecMaker, serving
+from tests.service.planting import index_labels
 
 LABELS = {0: "boats on rivers", 1: "A river in Europe", 2: "cooking fish", 3: "fish and boats", 4: "🌊 נהר"}
 
@@ -44,7 +45,7 @@ def known(api: Api, neurons: Dictionary) -> Dictionary:
     with database.connect(api.settings.database_url) as connection:
         for feature, text in LABELS.items():
             say(connection, neurons, feature, text)
-        index(connection, api.settings)
+        index_labels(connection, api.settings.embeddings_model)
         tokens.put(
             connection,
             neurons.id,
@@ -56,21 +57,6 @@ def known(api: Api, neurons: Dictionary) -> Dictionary:
 def say(connection: database.Connection, dictionary: Dictionary, feature: int, text: str) -> None:
     label = Label(feature=feature, text=text, status=Status.OK, method="lexical", description_id=None)
     labels.publish(connection, dictionary.id, None, label, text)
-
-
-def index(connection: database.Connection, settings: Settings) -> None:
-    """Do what the indexer does, with embeddings that are not asked for over HTTP."""
-    model = indexing.register(connection, settings.embeddings_model, DIMENSIONS)
-    rows = indexing.take(connection, "labels", 1000)
-    indexing.add_words(connection, rows)
-    texts = indexing.texts(connection, rows)
-    indexing.put(connection, model, texts, [unit(embedding(text.text)) for text in texts])
-    indexing.done(connection, rows)
-
-
-def unit(vector: list[float]) -> list[float]:
-    norm = sum(value * value for value in vector) ** 0.5 or 1.0
-    return [value / norm for value in vector]
 
 
 def indices(page: SearchPage) -> list[int]:
@@ -112,7 +98,7 @@ def test_filters_and_a_dictionary_narrow_the_search(api: Api, known: Dictionary,
     with database.connect(api.settings.database_url) as connection:
         connection.execute("UPDATE feature SET input_lift = 0.4 WHERE index = 1")
         say(connection, other, 9, "a river")
-        index(connection, api.settings)
+        index_labels(connection, api.settings.embeddings_model)
     assert {hit.dictionary_id for hit in api.client.search("river").items} == {known.id, other.id}
     assert indices(api.client.search("river", dictionary_id=other.id)) == [9]
     assert indices(api.client.search("river", min_input_lift=0.3)) == [1]

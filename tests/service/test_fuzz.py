@@ -23,6 +23,7 @@ from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi import checks
 
 from schema.records import DictionarySpec
+from schema.store import database
 from service import events
 from service.app import create_app
 from tests.conftest import fresh_database
@@ -91,7 +92,8 @@ class Ground:
         self._things = things_of(self.api.client, self.api.http, url, spec)
         self._end(self._things.ids["trial_id"])
         find_all(url, self._things)
-        index_labels(url, self.api.settings.embeddings_model)
+        with database.connect(url) as connection:
+            index_labels(connection, self.api.settings.embeddings_model)
         self._waiting = self.api.client.submit_dictionary(weighty).id
         there = f"/v1/dictionaries/{self._things.ids['dictionary_id']}"
         self._files = {
