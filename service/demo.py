@@ -160,7 +160,7 @@ def _point_further(stack: Stack, data: Path, dictionary: Dictionary, rows: list[
     name = str(dictionary.id)[:8]
     best = next((summary.index for summary, label in rows if label is not None and label.text), rows[0][0].index)
     lines = (
-        f"API docs: {stack.api_url}/docs",
+        f"glossarium open --data {data}        # the pages, in a browser: {stack.api_url}",
         f"glossarium show {name} {best} --data {data}",
         f"glossarium features {name} --sort=-output_lift --data {data}",
         f"glossarium run {name} --features random:100:1 --preset small --data {data}",
