@@ -135,7 +135,6 @@ UNREACHABLE = [
     ("operator:link", "leads out of the operator's corpora folder"),
     ("operator:.", "leads out of the operator's corpora folder"),
     ("operator:", "names no file"),
-    ("operator:a\0b", "names no file"),
     ("operator:me", "corpus 'me' is empty"),
     ("/etc/passwd", "corpus='/etc/passwd'; must be bundled, the id of an uploaded corpus, or operator:NAME"),
     ("https://example.org/c.jsonl", "must be bundled, the id of an uploaded corpus, or operator:NAME"),
@@ -151,6 +150,11 @@ def test_no_other_corpus_is_reached(api: Api, neurons: Dictionary, tmp_path: Pat
             api.client.submit_run(spec_for(neurons, corpus=corpus))
         assert message in str(caught.value)
         assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_corpus_of_a_name_that_no_file_has_is_refused(api: Api, neurons: Dictionary) -> None:
+    with pytest.raises(InvalidInput, match=r"body\.corpus: holds the control character"):
+        api.client.submit_run(spec_for(neurons, corpus="operator:a\0b"))
 
 
 def test_a_corpus_that_was_never_uploaded_is_not_found(api: Api, neurons: Dictionary) -> None:

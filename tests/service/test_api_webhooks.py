@@ -145,7 +145,6 @@ def test_the_same_key_with_another_request_is_refused(api: Api, spec: WebhookSpe
         "https://2130706433/",
         "https://localhost/",
         "https://nobody.invalid/",
-        "https://127.0.0.1/\0",
         "https://hooks.example.com/\N{RIGHT-TO-LEFT OVERRIDE}",
         "\N{DROMEDARY CAMEL}",
     ],
@@ -160,6 +159,7 @@ def test_a_url_that_nothing_may_be_sent_to_is_refused(api: Api, url: str) -> Non
     [
         {},
         {"url": ""},
+        {"url": "https://127.0.0.1/\0"},
         {"url": "https://hooks.example.com/" + "a" * 2000},
         {"url": "https://hooks.example.com/", "events": []},
         {"url": "https://hooks.example.com/", "events": ["test"]},
