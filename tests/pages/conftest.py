@@ -15,7 +15,7 @@ from tests.service.conftest import Api, api, neurons, settings, spec_of, tiny_su
 Visitor = Callable[..., Visit]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # its event loop would be in the way of other tests'
 def browser() -> Iterator[Browser]:
     """Yield a browser. Without one the tests of pages are left out, but not where they are what is asked for."""
     if find_chromium() is None and not os.environ.get("CI"):
