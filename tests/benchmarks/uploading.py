@@ -17,29 +17,26 @@ from tests.benchmarks.measure import Row, timed
 from tests.service.conftest import serving
 
 _WIDTH = 576  # of the bundled subject
-_FEW, _MANY = 10_000, 900_000
-_AT_ONCE = 10_000
+_N = 900_000
+_AT_ONCE = 1_000  # few, so that what is written first takes little memory
 MOST_MB = 100
 
 
 def uploading() -> Iterator[Row]:
-    """Yield by how much the peak memory of API and client grows from an upload of 23 MB to one of 2 GB."""
+    """Yield by how much the peak memory of API and client grows while 2 GB are uploaded, and how fast that is."""
     with running_postgres() as postgres, tempfile.TemporaryDirectory(prefix="glossarium-bench-") as scratch:
         folder = Path(scratch)
         settings = Settings(database_url=postgres.url, redis_url="redis://127.0.0.1:1/0", data_dir=folder / "data")
         with serving(settings) as api:
-            few, many = (_directions(folder / f"{n}.safetensors", n) for n in (_FEW, _MANY))
-            _upload(api.client, few, _FEW)
+            weights = _directions(folder / "weights.safetensors", _N)
+            assert list(api.client.dictionaries()) == []
             before = _peak_mb()
-            seconds = timed(lambda: _upload(api.client, many, _MANY)).seconds
-            grown, name = _peak_mb() - before, f"upload of {many.stat().st_size / 1e9:.1f} GB, checked and stored"
-            target = f"<= {MOST_MB}"
-            ratio = grown / MOST_MB
-            yield Row(
-                f"{name}: memory on top", grown, MOST_MB, ratio, "MB", target, ratio <= 1, "memory against the target"
-            )
-            speed = many.stat().st_size / 1e6 / seconds
-            yield Row(name, speed, speed, 1.0, "MB/s", "none", None, "itself")
+            seconds = timed(lambda: _upload(api.client, weights, _N)).seconds
+            grown = _peak_mb() - before
+        name, speed = f"upload of {weights.stat().st_size / 1e9:.1f} GB", weights.stat().st_size / 1e6 / seconds
+        target, is_met = f"<= {MOST_MB}", grown <= MOST_MB
+        yield Row(f"{name}, memory on top", grown, MOST_MB, grown / MOST_MB, "MB", target, is_met, "the target")
+        yield Row(f"{name}, checked and stored", speed, speed, 1.0, "MB/s", "none", None, "itself")
 
 
 def _directions(path: Path, n: int) -> Path:
