@@ -1,0 +1,24 @@
+"""Counts of a run's jobs, one by one: what its tallies must come to."""
+
+from uuid import UUID
+
+from schema.records import StageProgress
+from schema.stages import Stage
+from schema.store.database import Connection
+
+_ORDER = [str(stage) for stage in Stage]
+
+
+def counted(connection: Connection, run_id: UUID) -> tuple[StageProgress, ...]:
+    """Return how far each stage of a run is, in the order of a run."""
+    rows = connection.execute(
+        """SELECT stage, count(*), count(*) FILTER (WHERE state = 'done'), sum(units),
+                  sum(CASE state WHEN 'done' THEN units WHEN 'leased' THEN least(progress, units) ELSE 0 END),
+                  count(*) FILTER (WHERE state = 'dead'), coalesce(sum(seconds), 0),
+                  min(started_at) FILTER (WHERE state IN ('leased', 'done', 'dead')),
+                  max(finished_at) FILTER (WHERE state IN ('done', 'dead'))
+           FROM job WHERE run_id = %s GROUP BY stage""",
+        (run_id,),
+    )
+    found = [StageProgress(**dict(zip(StageProgress.model_fields, row, strict=True))) for row in rows]
+    return tuple(sorted(found, key=lambda one: _ORDER.index(one.stage)))
