@@ -113,11 +113,11 @@ def test_runs_from_before_tallies_stand_as_they_stood(connection: Connection, ru
     for purpose, dollars in (("judge", 0.25), ("judge", 0.5), ("write", None)):
         calls.put(connection, 1, run_id, Call(None, purpose, "p", "m", "ok", 2, 100, 40, 20, dollars, 1.5, False))
     connection.commit()
-    before = runs.report(connection, 1, run_id)
-    assert [(one.method, one.n) for one in before.counts] == [("lexical", 1), (None, 1)]
+    before = [read(connection, run_id) for read in (runs.progress, runs.counts, calls.usage)]
+    assert [(one.method, one.n) for one in runs.counts(connection, run_id)] == [("lexical", 1), (None, 1)]
     connection.execute("DROP TABLE stage_tally, label_tally, usage_tally")
     connection.execute("DROP FUNCTION tally_made_jobs, tally_ended_job CASCADE")
     connection.execute("DROP INDEX job_dead")
     connection.execute((files("schema") / "migrations" / "0017.progress.sql").read_bytes())
-    assert runs.report(connection, 1, run_id) == before
+    assert [read(connection, run_id) for read in (runs.progress, runs.counts, calls.usage)] == before
     assert runs.progress(connection, run_id) == counted(connection, run_id)
