@@ -13,12 +13,12 @@ import pytest
 from schema.errors import LeaseLost
 from schema.graph import JobKey, NewJob
 from schema.stages import Stage
-from schema.store import jobs, run_features, runs, sweeper
+from schema.store import jobs, run_features, sweeper
 from schema.store.database import Connection
 from schema.store.jobs import Job
 from schema.store.run_features import RunFeature
 from tests.bare_run import store_bare_run
-from tests.schema.counting import counted
+from tests.schema.counting import counted, tallied
 
 N_SEEDS = 200
 N_FEATURES = 3
@@ -201,7 +201,7 @@ def cancel(connection: Connection, run: uuid.UUID, model: Model, draw: random.Ra
 def compare(connection: Connection, run: uuid.UUID, model: Model) -> None:
     model.settle()
     connection.commit()
-    assert runs.progress(connection, run) == counted(connection, run)
+    assert tallied(connection, run) == counted(connection, run)
     rows = connection.execute(
         "SELECT stage, block, corpus_shard, state, attempt, lost, deps_left FROM job WHERE run_id = %s", (run,)
     ).fetchall()

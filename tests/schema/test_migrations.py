@@ -16,7 +16,7 @@ from schema.store.calls import Call
 from schema.store.database import Connection
 from schema.store.run_features import RunFeature
 from tests.conftest import pg_dump
-from tests.schema.counting import counted
+from tests.schema.counting import counted, tallied
 
 
 @pytest.fixture
@@ -120,4 +120,4 @@ def test_runs_from_before_tallies_stand_as_they_stood(connection: Connection, ru
     connection.execute("DROP INDEX job_dead")
     connection.execute((files("schema") / "migrations" / "0017.progress.sql").read_bytes())
     assert [read(connection, run_id) for read in (runs.progress, runs.counts, calls.usage)] == before
-    assert runs.progress(connection, run_id) == counted(connection, run_id)
+    assert tallied(connection, run_id) == counted(connection, run_id)
