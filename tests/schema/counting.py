@@ -1,4 +1,4 @@
-"""Counts of a run's jobs, one by one: what its tallies must come to, but for the order in which seconds are added up."""
+"""Counts of a run's jobs, one by one: what its tallies must come to, but for the order of additions."""
 
 from collections.abc import Iterable
 from uuid import UUID

@@ -1,7 +1,8 @@
 """Jobs against a model of them: claims, ends, losses, retries and cancels in random orders, 200 seeds.
 
 The model is a dictionary of states and the rules of the design in a few lines; after every step the database must hold
-exactly what the model holds, and its tallies what a plain count of its jobs does. No process, no clock: a lease is over when the step says so.
+exactly what the model holds, and its tallies what a plain count of its jobs does. No process, no clock: a lease is over
+when the step says so.
 """
 
 import random

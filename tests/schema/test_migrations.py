@@ -101,8 +101,8 @@ def test_runs_from_before_tallies_stand_as_they_stood(connection: Connection, ru
     features.create(connection, dictionary_id, 3)
     run_features.put(connection, run_id, [RunFeature(i, i, selected=i > 0, pooled=True) for i in range(3)])
     jobs.insert(connection, run_id, [NewJob(JobKey(Stage.DESCRIBE, block), 0, 3, 3) for block in range(4)])
-    done, dead, under_way = (jobs.claim(connection, list(Stage), owner="test", lease_s=60) for _ in range(3))
-    assert done and dead and under_way
+    claimed = [jobs.claim(connection, list(Stage), owner="test", lease_s=60) for _ in range(3)]
+    done, dead, under_way = (job for job in claimed if job is not None)
     jobs.finish(connection, done)
     jobs.fail(connection, dead, reason="it failed", final=True)
     jobs.heartbeat(connection, under_way, lease_s=60, progress=2)
