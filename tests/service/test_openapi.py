@@ -1,5 +1,9 @@
 """The API's documentation: every operation has examples, and the examples are true."""
 
+import os
+import re
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
@@ -227,6 +231,23 @@ def test_the_page_is_served_under_a_strict_policy(api: Api) -> None:
     assert response.headers["content-type"].startswith("text/html")
     assert response.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
     assert api.http.get("/openapi.json").json()["info"]["title"] == "Glossarium"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_requests_of_the_page_run_in_a_shell(api: Api) -> None:
+    variables = {"GLOSSARIUM_API_URL": api.url, "GLOSSARIUM_API_KEY": api.key}
+    asked = [
+        (name, command)
+        for name, operation in OPERATIONS
+        for _, command in docs.commands(name.split()[0].upper(), name.split()[1], operation)
+        if set(re.findall(r"\$(\w+)", command)) <= set(variables)
+    ]
+    script = "\n".join(f"{command} -s -o /dev/null -w '%{{http_code}}\\n'" for _, command in asked)
+    answers = subprocess.check_output(["bash", "-eu"], input=script, env=os.environ | variables, text=True).split()
+    found = list(zip([name for name, _ in asked], answers, strict=True))
+    assert {status for name, status in found if name.startswith("get")} == {"200"}
+    assert {status for name, status in found if name in ("post /v1/dictionaries", "post /v1/keys")} == {"201"}
+    assert {status for _, status in found} <= {"200", "201", "404", "422"}  # of examples that name what is not here
 
 
 def test_what_stands_between_backticks_is_shown_as_code() -> None:
