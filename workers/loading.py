@@ -19,12 +19,12 @@ from schema.errors import UnknownSubject
 from schema.settings import Settings
 from schema.subjects import BUNDLED, facts_of_config
 from workers.bundled import convert_bundled
+from workers.devices import choose_device, choose_dtype
 from workers.subject import Subject
 
 log = structlog.get_logger(__name__)
 
 _LOADING = threading.Lock()
-_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def load_subject(name: str, revision: str | None, settings: Settings) -> Subject:
@@ -54,29 +54,6 @@ def _load(name: str, revision: str | None, cache_dir: Path, device: str, dtype: 
     if revision not in (None, subject.revision):
         raise UnknownSubject(f"revision={revision!r}; {name} is {subject.revision}")
     return subject
-
-
-def choose_device(setting: str) -> torch.device:
-    """Return the device that a setting names; `auto` is the first CUDA device where there is one."""
-    if setting == "auto":
-        setting = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(setting)
-
-
-def choose_dtype(setting: str, device: torch.device) -> torch.dtype:
-    """Return the dtype that a setting names; `auto` is bfloat16 where the device computes it natively."""
-    if setting in _DTYPES:
-        return _DTYPES[setting]
-    native = device.type == "cuda" or (device.type == "cpu" and _cpu_has_bfloat16())
-    return torch.bfloat16 if native else torch.float32
-
-
-def _cpu_has_bfloat16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text("ascii", "replace")
-    except OSError:  # not Linux
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def _load_folder(name: str, folder: Path, revision: str, device: torch.device, dtype: torch.dtype) -> Subject:

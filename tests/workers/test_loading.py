@@ -10,9 +10,10 @@ from schema.records import DictionarySpec, Encoder
 from schema.settings import Settings
 from schema.subjects import BUNDLED, BUNDLED_FACTS, SITE_KINDS, Site
 from tests.tiny import build_subject, make_subject, tiny_corpus
-from workers import loading
+from workers import devices
+from workers.devices import choose_device, choose_dtype
 from workers.dictionary import load_dictionary
-from workers.loading import choose_device, choose_dtype, load_subject
+from workers.loading import load_subject
 from workers.subject import Edit
 
 CPU = torch.device("cpu")
@@ -69,7 +70,7 @@ def test_a_subject_that_is_nowhere_is_refused(name: str) -> None:
 def test_automatic_dtype_is_bfloat16_only_where_it_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_dtype("auto", torch.device("cuda:0")) == torch.bfloat16
     for native, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(loading, "_cpu_has_bfloat16", lambda native=native: native)
+        monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda native=native: native)
         assert choose_dtype("auto", CPU) == expected
     assert choose_dtype("float32", torch.device("cuda:0")) == torch.float32
     assert choose_dtype("bfloat16", CPU) == torch.bfloat16

@@ -16,17 +16,16 @@ from torch import Tensor, nn
 from schema.errors import InvalidInput, NotFinite, ShapeMismatch
 from schema.evidence import VocabularyProjection
 from tests import tiny
-from workers.methods import vocabulary
+from workers.methods import screening
+from workers.methods.ranking import largest, smallest
 from workers.methods.vocabulary import (
     NO_NEIGHBOUR,
     Neighbours,
     Readout,
-    largest,
     mean_direction,
     nearest_neighbours,
     normed_directions,
     project_vocabulary,
-    smallest,
 )
 
 
@@ -80,7 +79,7 @@ def test_the_histogram_counts_some_tokens_between_the_extremes_of_all() -> None:
 def test_equals_a_dense_product(
     monkeypatch: pytest.MonkeyPatch, make_norm: Callable[[int], nn.Module], centred: bool
 ) -> None:
-    monkeypatch.setattr(vocabulary, "_BLOCK_BYTES", 4 * 7 * 2000)  # seven rows a block
+    monkeypatch.setattr(screening, "_BLOCK_BYTES", 4 * 7 * 2000)  # seven rows a block
     generator = torch.Generator().manual_seed(1)
     directions = torch.randn(20, 16, generator=generator)
     unembedding = torch.randn(2000, 16, generator=generator)
@@ -194,7 +193,7 @@ def test_largest_and_smallest_equal_a_stable_sort(seed: int, k: int, n_columns: 
 
 
 def test_neighbours_equal_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary, "_BLOCK_BYTES", 4 * 3 * 50)
+    monkeypatch.setattr(screening, "_BLOCK_BYTES", 4 * 3 * 50)
     decoder = torch.randn(50, 8, generator=torch.Generator().manual_seed(5))
     decoder[7] = decoder[31] * 2.0  # the same direction
     queries = torch.tensor([31, 0, 49, 7])

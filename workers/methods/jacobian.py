@@ -20,17 +20,18 @@ from schema.evidence import Agreement, TokenChange, TokenList
 from schema.subjects import Site
 from workers.batches import Batch
 from workers.methods.interventions import add_everywhere, run_clean, split_rows, tile
+from workers.methods.screening import ends
 from workers.methods.token_change import (
     Lists,
     Origin,
     Steering,
     check_steering,
+    lists_of,
     mean_changes,
     overlap,
     ranked_lists,
     record,
 )
-from workers.methods.vocabulary import products
 from workers.subject import Subject
 
 N_POSITIONS = 256
@@ -105,8 +106,7 @@ def _slopes(vectors: Tensor, linear: Linear) -> Tensor:
 
 
 def _records(subject: Subject, steering: Steering, slopes: Tensor, origin: Origin, k: int) -> Iterator[TokenChange]:
-    blocks = products(slopes, subject.unembedding.float())
-    per_unit = (lists for changes in blocks for lists in ranked_lists(subject, changes, k))
+    per_unit = (lists for found in ends(slopes, subject.unembedding, k) for lists in lists_of(subject, found))
     for i, lists in enumerate(per_unit):
         signed = [_at(lists, float(strengths[i])) for strengths in (steering.plus, steering.minus)]
         yield record(steering, i, signed, origin)

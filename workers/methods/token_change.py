@@ -18,7 +18,8 @@ from schema.records import TokenChangeMethod
 from schema.subjects import Site
 from workers.batches import Batch
 from workers.methods.interventions import CleanRun, check_directions, run_clean, run_steered, split_rows
-from workers.methods.vocabulary import Ranked, largest, smallest
+from workers.methods.ranking import Ranked, largest, smallest
+from workers.methods.screening import Ends
 from workers.subject import Subject
 
 # How much of (positions, n_vocab) under a soft-cap, of (changes, n_vocab), and of the unembedding is held at once.
@@ -174,7 +175,12 @@ def _unembed_differences(subject: Subject, differences: Tensor) -> Tensor:
 
 def ranked_lists(subject: Subject, changes: Tensor, k: int) -> Iterator[Lists]:
     """Yield the k tokens that rose and that fell most in each row of changes (n, n_vocab); ties by lower id."""
-    sides = zip(token_lists(subject, largest(changes, k)), token_lists(subject, smallest(changes, k)), strict=True)
+    return lists_of(subject, Ends(largest(changes, k), smallest(changes, k)))
+
+
+def lists_of(subject: Subject, changed: Ends) -> Iterator[Lists]:
+    """Yield the tokens of each row's largest and smallest changes."""
+    sides = zip(token_lists(subject, changed.largest), token_lists(subject, changed.smallest), strict=True)
     return (Lists(raised, lowered) for raised, lowered in sides)
 
 

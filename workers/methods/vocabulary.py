@@ -15,13 +15,13 @@ from torch import Tensor
 
 from schema.errors import InvalidInput, NotFinite, ShapeMismatch
 from schema.evidence import LogitHistogram, TokenList, VocabularyProjection
+from workers.methods.ranking import Ranked, largest
+from workers.methods.screening import Ends, ends, rows_at_once
 
 CENTRED_FROM = 256
 NO_NEIGHBOUR = -1
-_BLOCK_BYTES = 192 * 2**20  # of logits held at once
 _BINS = 40
 _EVERY = 64  # tokens, of which one is counted in a histogram: all of them would cost as much as the product
-_GROUP = 16  # columns whose maximum is looked at first; 8 is no faster
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,6 @@ class Neighbours(NamedTuple):
 _NeighbourLists = tuple[tuple[int, ...], tuple[float, ...]]
 
 
-class Ranked(NamedTuple):
-    """The k largest (or smallest) of each row, in that order, ties by lower index: (n, k) values and int64 indices."""
-
-    values: Tensor
-    indices: Tensor
-
-
 def project_vocabulary(
     directions: Tensor, readout: Readout, neighbours: Neighbours, *, k: int
 ) -> Iterator[VocabularyProjection]:
@@ -87,9 +80,9 @@ def project_vocabulary(
 def _projections(
     hidden: Tensor, near: Iterator[tuple[_NeighbourLists, float]], readout: Readout, k: int
 ) -> Iterator[VocabularyProjection]:
-    for ends in _ahead(_ends(hidden, readout.unembedding.float(), k)):
-        lists = (_token_lists(ends.promoted, readout), _token_lists(ends.suppressed, readout))
-        for up, down, counts in zip(*lists, ends.counts.tolist(), strict=True):
+    for known in _ahead(_known(hidden, readout.unembedding, k)):
+        lists = (_token_lists(known.ends.largest, readout), _token_lists(known.ends.smallest, readout))
+        for up, down, counts in zip(*lists, known.counts.tolist(), strict=True):
             (ids, cosines), length = next(near)
             yield VocabularyProjection(
                 promoted=up if length else _NO_TOKENS,
@@ -101,20 +94,22 @@ def _projections(
             )
 
 
-class _Ends(NamedTuple):
-    """Of each row of logits: the k largest, the k smallest, and how the others lie between: (n, _BINS) counts."""
+class _Known(NamedTuple):
+    """What is kept of a block of logits: their ends, and how some of the others lie between: (n, _BINS) counts."""
 
-    promoted: Ranked
-    suppressed: Ranked
+    ends: Ends
     counts: Tensor
 
 
-def _ends(hidden: Tensor, unembedding: Tensor, k: int) -> Iterator[_Ends]:
+def _known(hidden: Tensor, unembedding: Tensor, k: int) -> Iterator[_Known]:
     """Yield what is kept of the logits, block by block."""
-    for logits in products(hidden, unembedding):
-        promoted, suppressed = largest(logits, k), smallest(logits, k)
-        some = logits[:, ::_EVERY]
-        yield _Ends(promoted, suppressed, binned(some, suppressed.values[:, :1], promoted.values[:, :1], _BINS))
+    some = unembedding[::_EVERY].float()
+    start = 0
+    for found in ends(hidden, unembedding, k):
+        low, high = found.smallest.values[:, :1], found.largest.values[:, :1]
+        rows = hidden[start : start + len(low)]
+        start += len(low)
+        yield _Known(found, binned(rows @ some.T, low, high, _BINS))
 
 
 def binned(x: Tensor, low: Tensor, high: Tensor, n_bins: int) -> Tensor:
@@ -129,7 +124,7 @@ def _histogram(low: float, high: float, counts: Sequence[int]) -> LogitHistogram
     return LogitHistogram.model_construct(low=low, high=high, counts=tuple(counts), every=_EVERY)
 
 
-def _ahead(items: Iterator[_Ends]) -> Iterator[_Ends]:
+def _ahead(items: Iterator[_Known]) -> Iterator[_Known]:
     """Yield the items, each while the next one is made: records are made by one core, and the others would wait."""
     with ThreadPoolExecutor(1, "vocabulary") as pool:
         upcoming = pool.submit(next, items, None)
@@ -177,7 +172,7 @@ def nearest_neighbours(decoder: Tensor, queries: Tensor, k: int = 10) -> Neighbo
     )
     if n_kept == 0:
         return found
-    for rows in _blocks(len(queries), len(decoder)):
+    for rows in torch.split(torch.arange(len(queries)), rows_at_once(len(decoder))):
         asked = queries[rows].to(decoder.device)
         cosines = (units[asked] @ units.T).clamp_(-1.0, 1.0)
         cosines.masked_fill_((lengths == 0) | (lengths[asked] == 0)[:, None], -torch.inf)
@@ -189,93 +184,9 @@ def nearest_neighbours(decoder: Tensor, queries: Tensor, k: int = 10) -> Neighbo
     return found
 
 
-def largest(x: Tensor, k: int) -> Ranked:
-    """Return the k largest of each row of x (n, m), exactly, ties by lower index included."""
-    return _ranked(x, k, 1)
-
-
-def smallest(x: Tensor, k: int) -> Ranked:
-    """Return the k smallest of each row of x (n, m), likewise."""
-    found = _ranked(x, k, -1)
-    return found._replace(values=-found.values)
-
-
-def _ranked(x: Tensor, k: int, sign: int) -> Ranked:
-    found = _topmost(x, k, sign)
-    ranked = Ranked(found.values, found.indices)
-    unordered = (ranked.values[:, 1:] == ranked.values[:, :-1]).any(dim=1)  # equal ones may stand in any order
-    if unordered.any():
-        _put(ranked, unordered, _by_index(Ranked(ranked.values[unordered], ranked.indices[unordered])))
-    tied = (found.searched >= ranked.values[:, -1:]).sum(dim=1) > k  # so it may be the wrong one that is missing
-    if tied.any():
-        _put(ranked, tied, _sorted(sign * x[tied], k))
-    return ranked
-
-
-def _by_index(ranked: Ranked) -> Ranked:
-    """Return the same, largest first, ties by lower index."""
-    by_index = ranked.indices.argsort(dim=1)
-    order = by_index.gather(1, ranked.values.gather(1, by_index).argsort(dim=1, descending=True, stable=True))
-    return Ranked(ranked.values.gather(1, order), ranked.indices.gather(1, order))
-
-
-def _put(ranked: Ranked, rows: Tensor, instead: Ranked) -> None:
-    """Write other lists to some rows, a mask (n,)."""
-    ranked.values[rows], ranked.indices[rows] = instead
-
-
-class _Topmost(NamedTuple):
-    """The k largest of each row, equal ones in any order, and the columns that were searched for them, by value."""
-
-    values: Tensor
-    indices: Tensor
-    searched: Tensor
-
-
-def _topmost(x: Tensor, k: int, sign: int) -> _Topmost:
-    """Return the k largest of each row of sign · x, searched for in the groups of columns with the largest maxima.
-
-    Those are k + 1 groups: one more than can be needed, so that a tie for the last place shows.
-    """
-    n_groups = x.shape[1] // _GROUP
-    if n_groups <= 2 * k:
-        searched = x if sign > 0 else -x
-        return _Topmost(*searched.topk(k, dim=1), searched)
-    n_grouped = n_groups * _GROUP
-    head = x[:, :n_grouped].view(len(x), _GROUP, n_groups)  # group g is every n_groups-th column from g on
-    groups = _topmost(head.amax(dim=1) if sign > 0 else head.amin(dim=1).neg_(), k + 1, 1).indices
-    found = head.gather(2, groups[:, None].expand(-1, _GROUP, -1)).flatten(1)
-    searched = torch.cat([found, x[:, n_grouped:]], dim=1) if n_grouped < x.shape[1] else found
-    values, places = (searched if sign > 0 else searched.neg_()).topk(k, dim=1)
-    step = places.div(k + 1, rounding_mode="floor")
-    columns = groups.gather(1, places - step * (k + 1)) + step * n_groups
-    in_tail = places - found.shape[1] + n_grouped
-    return _Topmost(values, torch.where(step < _GROUP, columns, in_tail), searched)
-
-
-def _sorted(x: Tensor, k: int) -> Ranked:
-    values, indices = x.sort(dim=1, descending=True, stable=True)
-    return Ranked(values[:, :k], indices[:, :k])
-
-
 def _lengths(directions: Tensor) -> Tensor:
     lengths: Tensor = torch.linalg.vector_norm(directions.float(), dim=1)
     return lengths
-
-
-def products(rows: Tensor, matrix: Tensor) -> Iterator[Tensor]:
-    """Yield rows @ matrix.T in blocks of rows, each where the one before was: fresh memory costs time."""
-    made = rows.new_empty(0)
-    for block in _blocks(len(rows), len(matrix)):
-        n = block.stop - block.start
-        made = made[:n] if len(made) >= n else rows.new_empty(n, len(matrix))
-        yield torch.mm(rows[block], matrix.T, out=made)
-
-
-def _blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
-    size = max(1, _BLOCK_BYTES // (4 * n_columns))
-    for start in range(0, n_rows, size):
-        yield slice(start, min(start + size, n_rows))
 
 
 _NO_TOKENS = TokenList(ids=(), tokens=(), values=())
