@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from schema import comparisons, edits, lookups, usage, wire
 from schema.collections import Collection, CollectionRun, CollectionSpec
+from schema.health import MeasuredHealth
 from schema.keys import AuditEntry, Key, KeySpec, NewKey
 from schema.labels import Feature, FeatureSummary, Label
 from schema.records import Corpus, Dictionary, DictionarySpec, Run, RunSpec, RunTerms
@@ -52,6 +53,7 @@ OPERATIONS = [
         (DictionarySpec, examples.SAE_SPEC),
         (Dictionary, examples.DICTIONARY),
         (Dictionary, examples.DICTIONARY_WITH_WEIGHTS),
+        (MeasuredHealth, examples.DICTIONARY_HEALTH),
         (Corpus, examples.CORPUS),
         *((RunSpec, example["value"]) for example in examples.RUN_SPECS.values()),
         (Run, examples.RUN),
@@ -67,6 +69,7 @@ OPERATIONS = [
         *((SchedulePatch, example["value"]) for example in schedule_examples.SCHEDULE_PATCHES.values()),
         (Schedule, schedule_examples.SCHEDULE),
         (Refresh, schedule_examples.REFRESH),
+        (Refresh, schedule_examples.ASKED_REFRESH),
         (DiffPage, schedule_examples.DIFF),
         *((ActivationsSpec, example["value"]) for example in trial_examples.ACTIVATIONS_SPECS.values()),
         *((SteeringSpec, example["value"]) for example in trial_examples.STEERING_SPECS.values()),
@@ -118,6 +121,7 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "post /v1/dictionaries",
         "get /v1/dictionaries",
         "get /v1/dictionaries/{dictionary_id}",
+        "get /v1/dictionaries/{dictionary_id}/health",
         "delete /v1/dictionaries/{dictionary_id}",
         "put /v1/dictionaries/{dictionary_id}/weights",
         "get /v1/dictionaries/{dictionary_id}/features",
@@ -168,6 +172,7 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "patch /v1/schedules/{schedule_id}",
         "delete /v1/schedules/{schedule_id}",
         "get /v1/schedules/{schedule_id}/refreshes",
+        "post /v1/schedules/{schedule_id}/refreshes",
         "get /v1/schedules/{schedule_id}/refreshes/{refresh_id}",
         "get /v1/schedules/{schedule_id}/refreshes/{refresh_id}/diff",
         "post /v1/webhooks",
