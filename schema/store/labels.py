@@ -34,6 +34,11 @@ def publish(connection: Connection, dictionary_id: UUID, run_id: UUID | None, la
     return int(label_id)
 
 
+def tally(connection: Connection, run_ids: Sequence[UUID], features: Sequence[int]) -> None:
+    """Count the labels that some runs gave features, in the transaction that stores them and once."""
+    _queries.tally(connection, run_ids=list(run_ids), features=list(features))
+
+
 def make_current(connection: Connection, dictionary_id: UUID, label: Label, label_id: int) -> None:
     """Make a stored label the current one of its feature, whoever wrote it."""
     names = {"dictionary_id": dictionary_id, "feature": label.feature}

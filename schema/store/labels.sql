@@ -16,6 +16,17 @@ WITH written AS (
 )
 SELECT id FROM written;
 
+-- name: tally!
+-- In order, as others count the same at the same time.
+INSERT INTO label_tally AS tally (run_id, method, status, slot, n)
+SELECT run_feature.run_id, label.body ->> 'method', label.body ->> 'status', mod(pg_backend_pid(), 8), count(*)
+FROM run_feature JOIN label ON label.id = run_feature.label_id
+WHERE run_feature.run_id = ANY(CAST(:run_ids AS uuid[])) AND run_feature.feature = ANY(CAST(:features AS integer[]))
+  AND run_feature.selected
+GROUP BY 1, 2, 3
+ORDER BY 1, 2, 3
+ON CONFLICT (run_id, method, status, slot) DO UPDATE SET n = tally.n + excluded.n;
+
 -- name: summarise!
 WITH queued AS (
     INSERT INTO search_queue (dictionary_id, what, features)
