@@ -33,6 +33,11 @@ def check_plain(text: str) -> str:
     return text
 
 
+def one_line(text: str) -> str:
+    """Return a text as one line, without control characters and marks of direction."""
+    return " ".join("".join(" " if c in _DIRECTION or _is_control(c) else c for c in text).split())
+
+
 def _is_control(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs")
 

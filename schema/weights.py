@@ -116,6 +116,8 @@ def _what_it_is(start: bytes, fits: bool) -> str:
     """Return what is wrong with a file whose first 8 bytes are no length of a header, or of one that is too long."""
     if re.match(rb"\x80[\x02-\x05]|PK", start):
         return "this is a pickle (or a zip of one); convert it with glossarium submit"
+    if start == b"version ":
+        return "this is a pointer of git LFS, and not the file that it stands for; fetch it with git lfs pull"
     if fits:
         return f"its header has {int.from_bytes(start, 'little'):,} bytes; at most {MAX_HEADER_BYTES:,} are read"
     return "must be safetensors: its first 8 bytes are no header length"

@@ -29,8 +29,8 @@ from service import (
     cli_stored,
     cli_trials,
     cli_webhooks,
-    progress,
     render,
+    submitting,
 )
 from service.conversion import PATH_HELP, convert_or_list
 from service.terminal import (
@@ -189,11 +189,7 @@ def submit(
         if converted.found:
             err.print(converted.found, markup=False, highlight=False, soft_wrap=True)
         with open_client(data, api) as client:
-            dictionary = client.submit_dictionary(converted.spec)
-            if converted.weights is not None:
-                with progress.transfer(err, converted.weights) as report:
-                    dictionary = client.upload_weights(dictionary.id, converted.weights, report)
-            _show_dictionary(dictionary, as_json)
+            _show_dictionary(submitting.submit(client, converted), as_json)
 
 
 @app.command()

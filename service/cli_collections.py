@@ -1,8 +1,7 @@
 """The commands about collections: submit many dictionaries at once, list them, and ask for labels of all."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -12,11 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from schema.collections import MOST_DICTIONARIES, Collection, CollectionRun, CollectionSpec, spec_for
-from schema.errors import GlossariumError, InvalidInput, NotFound, TooLarge
+from schema.errors import InvalidInput, NotFound, TooLarge
 from schema.records import Dictionary, Run, RunTerms
 from service import findings, progress, render
 from service.client import Client
 from service.conversion import Listed, convert
+from service.submitting import submit, undone
 from service.terminal import (
     Api,
     AsJson,
@@ -76,7 +76,7 @@ class Gathering(NamedTuple):
         Raises: InvalidInput naming what can't be used, and what the client raises; nothing is left behind then.
         """
         broken: dict[str, str] = {}
-        with _undone(self.client) as made:
+        with undone(self.client) as made:
             for number, one in enumerate(listed, 1):
                 err.print(f"{number}/{len(listed)} {one.name}", markup=False, highlight=False, soft_wrap=True)
                 try:
@@ -95,27 +95,7 @@ class Gathering(NamedTuple):
             converted = convert(one.path, Path(folder), {**self.options, "name": name})
             if is_refused and not self.skip_broken:
                 return
-            with _undone(self.client) as new:
-                new.append(self.client.submit_dictionary(converted.spec))
-                if converted.weights is not None:
-                    with progress.transfer(err, converted.weights) as report:
-                        new[0] = self.client.upload_weights(new[0].id, converted.weights, report)
-        made.extend(new)
-
-
-@contextmanager
-def _undone(client: Client) -> Iterator[list[Dictionary]]:
-    """Lend a list of dictionaries that are deleted again if anything goes wrong, Ctrl-C included."""
-    made: list[Dictionary] = []
-    try:
-        yield made
-    except BaseException:
-        for dictionary in made:
-            try:
-                client.delete_dictionary(dictionary.id)
-            except GlossariumError as exc:
-                err.print(f"dictionary {dictionary.id} is left behind: {exc}", markup=False, soft_wrap=True)
-        raise
+            made.append(submit(self.client, converted))
 
 
 def _refusal(broken: Mapping[str, str], n: int) -> str:

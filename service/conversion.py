@@ -18,11 +18,15 @@ PATH_HELP = "Files of a dictionary, hf:ORG/REPO/PATH@REVISION, or `neurons` or `
 
 
 class Conversion(NamedTuple):
-    """A converted dictionary, and in a line what it was. No weights of neurons and heads."""
+    """A converted dictionary, and in a line what it was. No weights of neurons and heads.
+
+    labels: lines of `schema.wire.ImportedLabel`, where its authors call its features something.
+    """
 
     spec: DictionarySpec
     weights: Path | None
     found: str
+    labels: Path | None = None
 
 
 class Listed(NamedTuple):
@@ -42,8 +46,7 @@ def convert(path: str, folder: Path, options: Mapping[str, object]) -> Conversio
         facts = subject_facts(str(options["subject"]), load_settings())
         chosen: dict[str, Any] = {name: options.get(name) for name in ("layer", "site", "name", "revision")}
         return Conversion(neurons_spec(path, facts, **chosen), None, "")
-    found = _run(path, folder, options)
-    return Conversion(_spec(folder), folder / "weights.safetensors", found)
+    return _converted(folder, _run(path, folder, options))
 
 
 def convert_or_list(path: str, folder: Path, options: Mapping[str, object]) -> Conversion | list[Listed]:
@@ -54,7 +57,7 @@ def convert_or_list(path: str, folder: Path, options: Mapping[str, object]) -> C
     listing = folder / "listing.json"
     if listing.is_file():
         return [Listed(**one) for one in json.loads(listing.read_text("utf-8"))]
-    return Conversion(_spec(folder), folder / "weights.safetensors", found)
+    return _converted(folder, found)
 
 
 def inspect(path: str, folder: Path, options: Mapping[str, object]) -> Inspection:
@@ -77,5 +80,7 @@ def _as_arguments(options: Mapping[str, object]) -> Sequence[str]:
     return [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
 
 
-def _spec(folder: Path) -> DictionarySpec:
-    return DictionarySpec.model_validate_json((folder / "spec.json").read_bytes())
+def _converted(folder: Path, found: str) -> Conversion:
+    spec = DictionarySpec.model_validate_json((folder / "spec.json").read_bytes())
+    labels = folder / "labels.jsonl"
+    return Conversion(spec, folder / "weights.safetensors", found, labels if labels.is_file() else None)

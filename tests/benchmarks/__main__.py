@@ -8,7 +8,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import acting, changing, claiming, converting, exporting, paying, reading, steering, storing
+from tests.benchmarks import (
+    acting,
+    changing,
+    claiming,
+    converting,
+    exporting,
+    paying,
+    reading,
+    steering,
+    storing,
+    uploading,
+)
 from tests.benchmarks.measure import Row
 
 _MET = {True: "yes", False: "NO", None: ""}
@@ -29,6 +40,7 @@ _ALL: dict[str, Callable[[], Iterator[Row]]] = {
     "accounts": paying.accounts,
     "converting": converting.converting,
     "exporting": exporting.exporting,
+    "uploading": uploading.uploading,
 }
 
 

@@ -1,10 +1,16 @@
-"""The statistics of the comparison, and its planted sets."""
+"""The statistics of the comparison, its planted sets, and what was measured."""
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.quality import planted
 from tests.quality.comparing import compare, rank_one
+from tests.quality.writing import expectations, markdown
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_only_features_that_both_were_scored_on_count() -> None:
@@ -59,3 +65,18 @@ def test_planted_trials_put_the_right_set_in_every_place_as_often() -> None:
 
 def test_a_wrong_description_is_of_none_of_the_three() -> None:
     assert all(t.described not in t.names for t in planted.trials(0, wrong=True))
+
+
+@pytest.mark.parametrize("name", ["compared", "judged"])
+def test_real_runs_used_within_a_fifth_of_the_tokens_that_are_expected_of_them(name: str) -> None:
+    measured = json.loads((DOCS / "quality.json").read_text("utf-8"))
+    rows = expectations(measured[name], name)
+    assert [row.run.partition(",")[0] for row in rows] == ["published", "paper"]
+    for row in rows:
+        assert row.used > 40_000
+        assert 0.8 <= row.expected / row.used <= 1.2, row
+
+
+def test_the_page_says_what_was_measured() -> None:
+    measured = json.loads((DOCS / "quality.json").read_text("utf-8"))
+    assert (DOCS / "quality.md").read_text("utf-8") == markdown(measured)

@@ -4,10 +4,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
+from prompts.estimating import Features, expected_calls
 from schema.labels import Estimate
 from schema.records import Method
 from schema.settings import Settings
+from tests.quality import arms
 from tests.quality.arms import PAPER_METHODS
 from tests.quality.comparing import Compared, compare, rank_one, share
 from tests.quality.running import Bed, Result, Row, Spent, read
@@ -195,7 +198,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     """Return the document for people; what is not measured yet is said to be missing."""
     parts = [_INTRODUCTION, _judges(document["judge"]), _pilot(document["pilot"])]
     parts += [_comparison(name, document[name]) for name in ("compared", "judged")]
-    parts += [_stable(document["stability"]), _TRIED]
+    parts += [_estimates(document), _stable(document["stability"]), _TRIED]
     return "\n".join(parts)
 
 
@@ -261,6 +264,50 @@ def _comparison(name: str, found: Mapping[str, Any]) -> str:
         unscored = {side: {s: n for s, n in by.items() if s not in ("ok", "untested")} for side, by in of.items()}
         lines += ["", f"Not scored, {kind}: {unscored}."] if any(unscored.values()) else []
     return "\n".join([*lines, ""])
+
+
+def _estimates(document: Mapping[str, Any]) -> str:
+    lines = ["## What was expected to be asked", ""]
+    rows = [row for name in ("compared", "judged") if document[name] for row in expectations(document[name], name)]
+    if not rows:
+        return "\n".join([*lines, _MISSING])
+    lines += [
+        "Tokens that `glossarium run --dry-run` names for these runs, of the features that were asked about (what an",
+        "earlier run had asked is not asked again), and tokens that were used; repeated calls are in both.",
+        "",
+        "| run | features | expected | used | expected / used |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {row.run} | {row.n_features} | {row.expected:,.0f} | {row.used:,} | {row.expected / row.used:.2f} |"
+        for row in rows
+    ]
+    return "\n".join([*lines, ""])
+
+
+class Expectation(NamedTuple):
+    """Tokens that a run was expected to use, and those that it used, read and written."""
+
+    run: str
+    n_features: int
+    expected: float
+    used: int
+
+
+def expectations(found: Mapping[str, Any], name: str) -> list[Expectation]:
+    """Return what both sides of a comparison were expected to use, for what each of their purposes was asked about."""
+    judged = name == "judged"
+    asked = {"published": arms.ours(judged=judged), "paper": arms.paper(found["method"], judged=judged)}
+    rows = []
+    for side, arm in asked.items():
+        spec = arm.spec(UUID(int=0), "bundled")
+        expected, used = 0.0, 0
+        for purpose, of in found["tokens"][side].items():
+            alike = (e for e in expected_calls(spec, Features(of["n_features"], 0)) if e.purpose == purpose)
+            expected += sum(e.calls * (e.prompt_tokens + e.completion_tokens) for e in alike)
+            used += of["prompt_tokens"] + of["completion_tokens"]
+        rows.append(Expectation(side + (", LLM judge" if judged else ""), found["n_features"], expected, used))
+    return rows
 
 
 def _stable(found: Mapping[str, Any] | None) -> str:

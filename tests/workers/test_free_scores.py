@@ -117,6 +117,19 @@ def test_embedding_auroc_is_controlled_by_other_descriptions_on_the_same_context
     assert result.details["gini"] == 1.0
 
 
+def test_exemplars_that_are_there_twice_stay_within_the_interval_of_the_embedding_auroc():
+    generator = np.random.default_rng(1)
+    for n_twice in range(7):
+        description, firing = generator.normal(size=8), generator.normal(0.3, size=(6, 8))
+        silent = generator.normal(size=(9, 8))
+        before = evaluate_embedding_auroc(description, firing, silent, [], seed=0).estimate
+        more = np.concatenate([firing, firing[:n_twice]])
+        after = evaluate_embedding_auroc(description, more, silent, [], seed=0).estimate
+        assert before.low <= after.value <= before.high
+    assert n_twice == len(firing)
+    assert after.value == pytest.approx(before.value)
+
+
 def test_embedding_auroc_needs_contexts_on_both_sides():
     result = evaluate_embedding_auroc(np.ones(3), np.empty((0, 3)), np.ones((2, 3)), [], seed=0)
     assert (result.status, result.estimate) == (Status.NOT_APPLICABLE, None)

@@ -198,6 +198,22 @@ def test_a_folder_of_several_dictionaries_names_them(refused: Refused, tmp_path:
     assert "it holds 2 dictionaries; name one of layer_1, layer_2" in refused(tmp_path / "release")
 
 
+def test_a_pointer_of_git_lfs_is_named(refused: Refused, tmp_path: Path) -> None:
+    place = sae(tmp_path / "sae")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9446832\n"
+    (place / "sae_weights.safetensors").write_text(pointer)
+    assert "sae_weights.safetensors'; this is a pointer of git LFS" in refused(place)
+
+
+def test_what_is_neither_file_nor_folder_is_not_read(refused: Refused, tmp_path: Path) -> None:
+    place = sae(tmp_path / "sae")
+    (place / "sae_weights.safetensors").unlink()
+    os.mkfifo(place / "sae_weights.safetensors")
+    assert "it has cfg.json but not sae_weights.safetensors" in refused(place)
+    os.mkfifo(tmp_path / "rows.npy")
+    assert "no known format" in refused(tmp_path / "rows.npy", "--site", "resid_post.1")
+
+
 # ---------------------------------------------------------------------------------------------- another format
 
 

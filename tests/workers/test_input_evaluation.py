@@ -68,6 +68,17 @@ def test_planted_feature_lifts_clear_of_its_control():
     assert result.lift.low > 0.1
 
 
+def test_sentences_that_are_there_twice_change_no_verdict():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        one = sentences(rng.integers(0, 4, 5), rng.integers(0, 4, 5))
+        twice = SentenceActivations(np.repeat(one.activating, 2), np.repeat(one.neutral, 2))
+        before, after = (evaluate_input(each, [SILENT] * 3, threshold=0, seed=0) for each in (one, twice))
+        assert after.success == before.success
+        assert after.estimate.value == pytest.approx(before.estimate.value)
+        assert after.lift.value == pytest.approx(before.lift.value)
+
+
 def test_activations_can_be_negative():
     result = evaluate_input(sentences([-1, -2], [-3, -4]), [], threshold=0, seed=0)
     assert (result.success, result.details["firing_share"]) == (True, 0.0)

@@ -203,7 +203,7 @@ def test_concepts_of_axbench_are_directions_with_labels(reload: Reload, folder: 
     torch.testing.assert_close(dictionary.directions(torch.arange(3)), rows)
     assert dictionary.threshold.tolist() == [0.0, 0.5, 1.0]
     labels = [json.loads(line) for line in (tmp_path / "canonical" / "labels.jsonl").read_text().splitlines()]
-    assert labels == [{"index": i, "label": f"concept {i}"} for i in range(3)]
+    assert labels == [{"feature": i, "text": f"concept {i}"} for i in range(3)]
     with pytest.raises(UnknownSite, match="site=None"):
         convert(str(place), Wanted(str(folder)), SETTINGS)
 

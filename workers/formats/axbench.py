@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from schema.errors import BadWeights, ShapeMismatch, UnknownSite
+from schema.plain import one_line
 from schema.records import DictionarySpec, Encoder
 from workers.formats.files import MAX_JSON_BYTES, Converted, Layout, Spot, Wanted
 from workers.formats.pickles import read_pickle
@@ -54,7 +55,8 @@ def convert(path: Path, wanted: Wanted) -> Converted:
         n_features=n_features,
         source="axbench",
     )
-    labels = {i: str(row["concept"])[:_LONGEST_LABEL] for i, row in enumerate(rows) if row.get("concept")}
+    concepts = (one_line(str(row.get("concept") or ""))[:_LONGEST_LABEL] for row in rows)
+    labels = {i: concept for i, concept in enumerate(concepts) if concept}
     return Converted(spec, tensors, f"AxBench directions with {len(labels)} concepts", labels)
 
 

@@ -100,7 +100,7 @@ def _state(place: Path) -> str:
     """Return what is wrong with a path that no reader takes."""
     if not place.exists():
         return "no such path"
-    if place.is_file():
+    if not place.is_dir():
         return "no known format"
     for reader in FOLDERS:
         there = [name for name in reader.files if (place / name).is_file()]

@@ -80,7 +80,7 @@ def _write(converted: Converted, out: Path, settings: Settings) -> None:
     if converted.labels:
         with (out / LABELS).open("w", encoding="utf-8") as file:
             for index, text in converted.labels.items():
-                file.write(json.dumps({"index": index, "label": text}, ensure_ascii=False) + "\n")
+                file.write(json.dumps({"feature": index, "text": text}, ensure_ascii=False) + "\n")
     spec = converted.spec.model_dump(mode="json", exclude_defaults=True)
     (out / SPEC).write_text(json.dumps(spec, indent=1) + "\n", "utf-8")
 
