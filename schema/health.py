@@ -1,6 +1,8 @@
 """How a dictionary does on its subject: what was measured on a few thousand tokens, and what it means."""
 
+from datetime import datetime
 from typing import Literal
+from uuid import UUID
 
 from pydantic import Field
 
@@ -49,6 +51,13 @@ class Health(Record):
     suspicions: tuple[Suspicion, ...] = Field((), description="the likeliest first")
     verdict: str = Field(description="in a sentence")
     fits: bool = Field(description="false where a run would be wasted")
+
+
+class MeasuredHealth(Health):
+    """How a dictionary does on its subject, as a run found it on its corpus."""
+
+    run_id: UUID
+    measured_at: datetime
 
 
 class TensorShape(Record):

@@ -225,7 +225,7 @@ class StageProgress(Record):
 
 
 class MethodCount(Record):
-    """How many of a run's features have this method's label with this status."""
+    """How many features a run gave this method's label with this status; `unlabelled` has none of it yet."""
 
     method: str | None
     status: str

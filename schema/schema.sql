@@ -253,6 +253,7 @@ CREATE TABLE job (
 CREATE INDEX job_ready ON job (run_id, queue, priority DESC, vtime, id) WHERE state = 'ready';
 CREATE INDEX job_unfinished ON job (run_id) WHERE state IN ('blocked', 'ready', 'leased');
 CREATE INDEX job_leased ON job (lease_until) WHERE state = 'leased';
+CREATE INDEX job_dead ON job (run_id, id) WHERE state = 'dead';
 
 CREATE TABLE job_dependency (
     waits bigint NOT NULL REFERENCES job ON DELETE CASCADE,
@@ -280,6 +281,70 @@ CREATE TRIGGER run_changed AFTER UPDATE OF state, note, n_features ON run FOR EA
 CREATE TRIGGER job_changed AFTER UPDATE OF state, progress ON job FOR EACH ROW
     WHEN (NEW.state IN ('done', 'dead') AND OLD.state = 'leased' OR NEW.state = 'leased' AND OLD.progress < NEW.progress)
     EXECUTE FUNCTION tell_of_job();
+
+-- How far each stage of a run is, counted by triggers: a large run has a million jobs. Slot 0 is for jobs that are made and
+-- unmade, the others are by session, for those that end: they seldom wait for each other. What is under way is read from
+-- the jobs themselves. A row's sum may be below 0, a stage's is not.
+CREATE TABLE stage_tally (
+    run_id uuid NOT NULL REFERENCES run ON DELETE CASCADE,
+    stage text NOT NULL,
+    slot smallint NOT NULL,
+    jobs bigint NOT NULL DEFAULT 0,
+    units bigint NOT NULL DEFAULT 0,
+    jobs_done bigint NOT NULL DEFAULT 0,
+    units_done bigint NOT NULL DEFAULT 0,
+    dead bigint NOT NULL DEFAULT 0,
+    seconds double precision NOT NULL DEFAULT 0,
+    first_started_at timestamptz,
+    last_finished_at timestamptz,
+    PRIMARY KEY (run_id, stage, slot)
+) WITH (fillfactor = 50);
+
+-- Where a run is deleted, its tallies go with it.
+CREATE FUNCTION tally_made_jobs() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    sign constant integer := CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END;
+BEGIN
+    INSERT INTO stage_tally AS tally (run_id, stage, slot, jobs, units)
+    SELECT changed.run_id, changed.stage, 0, sign * count(*), sign * sum(changed.units)
+    FROM changed JOIN run ON run.id = changed.run_id
+    GROUP BY changed.run_id, changed.stage
+    ORDER BY changed.run_id, changed.stage
+    ON CONFLICT (run_id, stage, slot) DO UPDATE
+    SET jobs = tally.jobs + excluded.jobs, units = tally.units + excluded.units;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally_ended_job() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    done constant integer := (NEW.state = 'done')::integer - (OLD.state = 'done')::integer;
+BEGIN
+    INSERT INTO stage_tally AS tally (
+        run_id, stage, slot, jobs_done, units_done, dead, seconds, first_started_at, last_finished_at)
+    VALUES (
+        NEW.run_id, NEW.stage, 1 + mod(pg_backend_pid(), 8), done, done * NEW.units,
+        (NEW.state = 'dead')::integer - (OLD.state = 'dead')::integer, coalesce(NEW.seconds, 0) - coalesce(OLD.seconds, 0),
+        NEW.started_at, NEW.finished_at)
+    ON CONFLICT (run_id, stage, slot) DO UPDATE
+    SET jobs_done = tally.jobs_done + excluded.jobs_done,
+        units_done = tally.units_done + excluded.units_done,
+        dead = tally.dead + excluded.dead,
+        seconds = tally.seconds + excluded.seconds,
+        first_started_at = least(tally.first_started_at, excluded.first_started_at),
+        last_finished_at = greatest(tally.last_finished_at, excluded.last_finished_at);
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER jobs_inserted AFTER INSERT ON job REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION tally_made_jobs();
+CREATE TRIGGER jobs_deleted AFTER DELETE ON job REFERENCING OLD TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION tally_made_jobs();
+-- At the end of the transaction: whoever holds a row of a tally waits for no other lock but those of tallies.
+CREATE CONSTRAINT TRIGGER job_ended AFTER UPDATE OF state ON job DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (OLD.state <> NEW.state AND (OLD.state IN ('done', 'dead') OR NEW.state IN ('done', 'dead')))
+    EXECUTE FUNCTION tally_ended_job();
 
 -- Leases that ran out and jobs that were given up, one row each: both are rare.
 CREATE TABLE mishap (
@@ -395,6 +460,16 @@ CREATE TABLE label (
 );
 CREATE INDEX label_by_run ON label (run_id);
 
+-- The labels that a run gave the features it selected, counted block by block as they are published.
+CREATE TABLE label_tally (
+    run_id uuid NOT NULL REFERENCES run ON DELETE CASCADE,
+    method text,
+    status text NOT NULL,
+    slot smallint NOT NULL,
+    n bigint NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (run_id, method, status, slot)
+) WITH (fillfactor = 50);
+
 -- What people try on a subject while they wait. One that is not over by expires_at never will be: it counts as expired.
 CREATE TABLE trial (
     id uuid PRIMARY KEY,
@@ -466,6 +541,24 @@ CREATE TABLE call_tally (
     unpriced bigint NOT NULL,
     seconds double precision NOT NULL,
     PRIMARY KEY (profile, purpose, status, from_cache, bucket, slot)
+) WITH (fillfactor = 50);
+
+-- What the calls of each run came to, counted with those above. No foreign key, for the reasons of the ledger.
+CREATE TABLE usage_tally (
+    run_id uuid NOT NULL,
+    purpose text NOT NULL,
+    status text NOT NULL,
+    slot smallint NOT NULL,
+    calls bigint NOT NULL,
+    from_cache bigint NOT NULL,
+    attempts bigint NOT NULL,
+    prompt_tokens bigint NOT NULL,
+    cached_tokens bigint NOT NULL,
+    completion_tokens bigint NOT NULL,
+    dollars double precision NOT NULL, -- as above
+    unpriced bigint NOT NULL,
+    seconds double precision NOT NULL,
+    PRIMARY KEY (run_id, purpose, status, slot)
 ) WITH (fillfactor = 50);
 
 -- What the LLM calls of a run cost and may still cost, and the most that they may; dollars are null once a price was not

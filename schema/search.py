@@ -35,7 +35,9 @@ class SearchQuery(PageQuery, LabelFilter):
         examples=["boats on a river"],
     )
     mode: SearchMode = Field("both", description="by their words, by their meaning, or by both")
-    limit: int = Field(20, ge=1, le=100, description="hits on a page")
+    limit: int = Field(
+        20, ge=1, le=100, description="hits on a page; the first page looks for twice as many, and no fewer than 30"
+    )
 
     @field_validator("q")
     @classmethod

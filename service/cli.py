@@ -26,6 +26,7 @@ from service import (
     cli_runs,
     cli_schedules,
     cli_search,
+    cli_stored,
     cli_trials,
     cli_webhooks,
     render,
@@ -73,6 +74,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _ROOMS = (
+    cli_stored,
     cli_runs,
     cli_labels,
     cli_collections,
@@ -188,17 +190,6 @@ def submit(
             err.print(converted.found, markup=False, highlight=False, soft_wrap=True)
         with open_client(data, api) as client:
             _show_dictionary(submitting.submit(client, converted), as_json)
-
-
-@app.command()
-def dictionaries(data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
-    """List dictionaries, newest first."""
-    with open_client(data, api) as client:
-        found = list(client.dictionaries())
-    if as_json:
-        print_json(found)
-    for dictionary in () if as_json else found:
-        say(render.dictionary_line(dictionary))
 
 
 @app.command()

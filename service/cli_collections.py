@@ -215,7 +215,8 @@ def report_of(client: Client, whole: Collection, run: CollectionRun, as_json: bo
     if as_json:
         print_json(found)
     for report in () if as_json else found:
-        say(f"\n{names[report.run_id]}")
+        out.print()
+        say(names[report.run_id])
         out.print(findings.report(report))
 
 

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from schema.errors import NotFound
 from schema.keys import AuditEntry, Key, KeySpec, NewKey, Scope, make_credentials
@@ -56,7 +57,7 @@ def revoke(
         valid = [one for one in client.api_keys() if one.revoked_at is None]
         found = find(key, _among(valid), valid, f"no valid key {key!r}; `glossarium keys list` lists them", _name_of)
         client.revoke_key(found.id)
-    say(f"key {found.id} ({render.printable(found.name)}) is revoked")
+    say(f"key {found.id} ({found.name}) is revoked")
 
 
 @commands.command()
@@ -128,7 +129,8 @@ def _keys_table(found: list[Key]) -> Table:
     table = Table("id", "name", "scope", "made", "used", "state")
     for key in found:
         used = "never" if key.used_at is None else _time(key.used_at)
-        table.add_row(str(key.id)[:8], render.printable(key.name), key.scope, _time(key.created_at), used, _state(key))
+        name = Text(render.printable(key.name))
+        table.add_row(str(key.id)[:8], name, key.scope, _time(key.created_at), used, _state(key))
     return table
 
 
@@ -143,9 +145,9 @@ def _state(key: Key) -> str:
 def _audit_table(found: list[AuditEntry]) -> Table:
     table = Table("at", "key", "request", "answer")
     for entry in found:
-        table.add_row(
-            _time(entry.at), render.printable(entry.key_name), f"{entry.method} {entry.path}", str(entry.status)
-        )
+        request = f"{entry.method} {entry.path}"
+        name = Text(render.printable(entry.key_name))
+        table.add_row(_time(entry.at), name, Text(render.printable(request)), str(entry.status))
     return table
 
 

@@ -1,9 +1,9 @@
 """The commands about runs: ask for labels, follow, pause, resume, cancel, and read what came of it."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -11,7 +11,7 @@ from schema.budgets import parse_budget
 from schema.collections import Collection, CollectionRun, spec_for
 from schema.errors import InvalidInput, NotFound
 from schema.presets import PRESETS, preset
-from schema.records import Corpus, Dictionary, Run, RunOptions, RunSpec, RunState, RunTerms
+from schema.records import Corpus, Run, RunOptions, RunSpec, RunState, RunTerms
 from service import cli_collections, findings, progress, render
 from service.client import Client
 from service.terminal import (
@@ -20,8 +20,8 @@ from service.terminal import (
     Data,
     err,
     find_collection,
-    find_dictionary,
     find_run,
+    find_submitted,
     open_client,
     out,
     print_json,
@@ -71,7 +71,7 @@ def run(
     chosen["options"] = chosen.get("options", {}) | _options(option or [])
     allowed = parse_budget(budget) if budget is not None else None
     with open_client(data, api) as client:
-        about = _find_any(client, dictionary)
+        about = find_submitted(client, dictionary)
         terms = RunTerms.model_validate(
             {
                 "features": features,
@@ -138,42 +138,38 @@ def report(run: AnyRun, data: Data = None, api: Api = None, as_json: AsJson = Fa
 
 
 @commands.command()
-def cancel(run: AnyRun, data: Data = None, api: Api = None) -> None:
+def cancel(run: AnyRun, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
     """End a run; what is finished stays."""
     with open_client(data, api) as client:
-        for one in _each(client, run, ("queued", "running", "paused")):
-            say(f"run {one.id}: {client.cancel(one.id).state}")
+        _tell(map(client.cancel, _each(client, run, ("queued", "running", "paused"))), as_json)
 
 
 @commands.command()
-def pause(run: AnyRun, data: Data = None, api: Api = None) -> None:
+def pause(run: AnyRun, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
     """Let a run rest: no LLM is asked for it any more, and no job of it started, until it is resumed."""
     with open_client(data, api) as client:
-        for one in _each(client, run, ("queued", "running")):
-            say(f"run {one.id}: {client.pause(one.id).state}")
+        _tell(map(client.pause, _each(client, run, ("queued", "running"))), as_json)
 
 
 @commands.command()
-def resume(run: AnyRun, budget: BudgetText = None, data: Data = None, api: Api = None) -> None:
+def resume(run: AnyRun, budget: BudgetText = None, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
     """Let a paused run go on; with --budget, under that one instead of the one it had."""
     allowed = parse_budget(budget) if budget is not None else None
     with open_client(data, api) as client:
         chosen = _each(client, run, ("paused",))
         if allowed is not None and len(chosen) > 1:
-            names = ", ".join(str(one.id)[:8] for one in chosen)
+            names = ", ".join(str(id_)[:8] for id_ in chosen)
             raise InvalidInput(f"--budget is of one run, and {run} has {len(chosen)} that are paused: {names}")
-        for one in chosen:
-            say(f"run {one.id}: {client.resume(one.id, allowed).state}")
+        _tell((client.resume(id_, allowed) for id_ in chosen), as_json)
 
 
-def _find_any(client: Client, name: str) -> Dictionary | Collection:
-    """Return the dictionary that is called so or, if there is none, the collection. Raises NotFound."""
-    try:
-        return find_dictionary(client, name)
-    except NotFound:
-        with suppress(NotFound):
-            return find_collection(client, name)
-        raise
+def _tell(changed: Iterable[Run], as_json: bool) -> None:
+    """Say what became of each run; as JSON, in a list."""
+    if as_json:
+        print_json(list(changed))
+        return
+    for one in changed:
+        say(f"run {one.id}: {one.state}")
 
 
 def _find_runs(client: Client, name: str) -> Run | tuple[Collection, CollectionRun]:
@@ -188,10 +184,10 @@ def _find_runs(client: Client, name: str) -> Run | tuple[Collection, CollectionR
         return whole, cli_collections.latest(client, whole)
 
 
-def _each(client: Client, name: str, states: Sequence[RunState]) -> Sequence[Run]:
+def _each(client: Client, name: str, states: Sequence[RunState]) -> Sequence[UUID]:
     """Return the run of a name, or those of the newest run over a collection that are in one of some states."""
     found = _find_runs(client, name)
-    return [found] if isinstance(found, Run) else [one for one in found[1].runs if one.state in states]
+    return [found.id] if isinstance(found, Run) else [one.id for one in found[1].runs if one.state in states]
 
 
 def _warn(client: Client, spec: RunSpec) -> None:

@@ -120,6 +120,15 @@ def diff(
 
 
 @commands.command()
+def refresh(schedule: Name, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
+    """Refresh now and not at the next slot; `show` says what comes of it."""
+    with open_client(data, api) as client:
+        found = _find(client, schedule)
+        made = client.refresh_now(found.id)
+    print_json(made) if as_json else out.print(diffs.refreshes_table([made], found.spec.time_zone))
+
+
+@commands.command()
 def pause(schedule: Name, data: Data = None, api: Api = None, as_json: AsJson = False) -> None:
     """Let a schedule rest; a run that it has begun goes on."""
     _patch(schedule, SchedulePatch(paused=True), data, api, as_json)

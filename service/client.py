@@ -16,6 +16,7 @@ from rich.console import Console
 
 from schema.collections import Collection, CollectionPage, CollectionRun, CollectionRunPage, CollectionSpec
 from schema.errors import Conflict, GlossariumError, Unavailable
+from schema.health import MeasuredHealth
 from schema.labels import Feature, FeatureSummary, Label
 from schema.records import Budget, Corpus, Dictionary, DictionarySpec, Run, RunSpec, RunTerms
 from schema.reports import RunReport
@@ -83,6 +84,10 @@ class Client(LabelsClient, AdminClient):
     def dictionary(self, dictionary_id: UUID) -> Dictionary:
         """Return a dictionary."""
         return self._get(f"/v1/dictionaries/{dictionary_id}", Dictionary)
+
+    def dictionary_health(self, dictionary_id: UUID) -> MeasuredHealth:
+        """Return how a dictionary does on its subject; raises NotFound until a run has measured it."""
+        return self._get(f"/v1/dictionaries/{dictionary_id}/health", MeasuredHealth)
 
     def delete_dictionary(self, dictionary_id: UUID) -> None:
         """Delete a dictionary with its runs, evidence and labels."""
@@ -211,6 +216,10 @@ class Client(LabelsClient, AdminClient):
         """Yield what the slots of a schedule led to, the latest first."""
         for page in self._pages(f"/v1/schedules/{schedule_id}/refreshes", RefreshPage, {}):
             yield from page.items
+
+    def refresh_now(self, schedule_id: UUID, idempotency_key: str | None = None) -> Refresh:
+        """Have what is stale labelled now, as at a slot; raises Conflict while the refresh before is not over."""
+        return self._post(f"/v1/schedules/{schedule_id}/refreshes", Refresh, idempotency_key=idempotency_key)
 
     def refresh(self, schedule_id: UUID, refresh_id: UUID) -> Refresh:
         """Return what a slot led to."""

@@ -48,12 +48,11 @@ class Pager(Generic[Position]):
     def _read(self, cursor: str) -> Position:
         try:
             content = json.loads(base64.b64decode(cursor.encode(), altchars=b"-_", validate=True))
-            query, position = content["q"], self._adapter.validate_python(content["p"])
+            if content["q"] == self._query:
+                return self._adapter.validate_python(content["p"])
         except (ValueError, KeyError, TypeError) as exc:
             raise InvalidInput(f"cursor={cursor[:40]!r} is not a cursor; {_RESTART}") from exc
-        if query != self._query:
-            raise InvalidInput(f"cursor={cursor[:40]!r} belongs to another query; {_RESTART}")
-        return position
+        raise InvalidInput(f"cursor={cursor[:40]!r} belongs to another query; {_RESTART}")
 
     def _write(self, position: Position) -> str:
         content = {"q": self._query, "p": self._adapter.dump_python(position, mode="json")}

@@ -6,7 +6,8 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Query, Request, Response
 
 from schema import subjects
-from schema.errors import InvalidInput, ShapeMismatch
+from schema.errors import InvalidInput, NotFound, ShapeMismatch
+from schema.health import MeasuredHealth
 from schema.neurons import KINDS
 from schema.records import Dictionary, DictionarySpec
 from schema.settings import Settings
@@ -80,6 +81,23 @@ def list_dictionaries(query: Annotated[PageQuery, Query()], held: Held, tenant_i
 def get_dictionary(dictionary_id: UUID, held: Held, tenant_id: Tenant) -> Dictionary:
     """Look at a dictionary."""
     return held.database.run(lambda connection: dictionaries.get(connection, tenant_id, dictionary_id))
+
+
+@router.get("/{dictionary_id}/health", responses=examples.ok(examples.DICTIONARY_HEALTH))
+def get_dictionary_health(dictionary_id: UUID, held: Held, tenant_id: Tenant) -> MeasuredHealth:
+    """Read how well a dictionary reconstructs its site, and how sparsely, as its newest run measured it.
+
+    404 before a run has; neurons and plain directions reconstruct nothing, and have no health.
+    """
+
+    def work(connection: Connection) -> MeasuredHealth:
+        dictionaries.get(connection, tenant_id, dictionary_id)
+        found = dictionaries.health(connection, dictionary_id)
+        if found is None:
+            raise NotFound(f"no run has measured the health of dictionary {dictionary_id}")
+        return found
+
+    return held.database.run(work)
 
 
 @router.delete("/{dictionary_id}", status_code=204)

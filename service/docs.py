@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Any
@@ -29,6 +30,9 @@ th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0;
 """
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; frame-ancestors 'none'"
+_SHELL = (
+    "Requests are for a shell: `GLOSSARIUM_API_URL` is where this page comes from, `GLOSSARIUM_API_KEY` a key of yours."
+)
 
 
 def install(app: FastAPI) -> None:
@@ -44,6 +48,7 @@ def render(document: Node) -> str:
     """Return an OpenAPI document as a page: operations by tag, with parameters, fields and examples."""
     title = escape(f"{document['info']['title']} API {document['info']['version']}")
     parts = [f"<h1>{title}</h1>", *_paragraphs(document["info"].get("description", ""))]
+    parts.append(f"<p>{_inline(_SHELL)}</p>")
     parts.append('<p>For machines: <a href="/openapi.json">openapi.json</a></p>')
     for tag, operations in _by_tag(document).items():
         parts.append(f"<h2>{escape(tag)}</h2>")
@@ -72,7 +77,8 @@ def _operation(document: Node, method: str, path: str, operation: Node) -> str:
     for media, content in body.get("content", {}).items():
         fields = _resolve(document, content.get("schema", {})).get("properties", {})
         parts += _table(f"Field of the body ({media})", [(name, field, field) for name, field in fields.items()])
-        parts += _examples("Request", content)
+    for name, command in commands(method, path, operation):
+        parts += _block("Request", name, command)
     for status, answer in operation["responses"].items():
         for content in answer.get("content", {}).values():
             parts += _examples("Error" if status == "default" else f"Response {status}", content)
@@ -107,13 +113,45 @@ def _type(schema: Node) -> str:
     return ", ".join([f"{schema.get('type', 'any')}{inner}", *limits, *default])
 
 
+def commands(method: str, path: str, operation: Node) -> Iterator[tuple[str, str]]:
+    """Yield an operation's requests as curl sends them, each with the name of its example or none.
+
+    What is the caller's is a variable: an id in the path, a query parameter that must be given, a file.
+    """
+    needed = [item for item in operation.get("parameters", []) if item["in"] == "query" and item.get("required")]
+    query = "&".join(f"{item['name']}=${item['name'].upper()}" for item in needed)
+    url = re.sub(r"\{(\w+)\}", lambda found: f"${found[1].upper()}", path) + (f"?{query}" if query else "")
+    verb = "" if method == "GET" else f" -X {method}"
+    curl = f'curl{verb} "$GLOSSARIUM_API_URL{url}" -H "Authorization: Bearer $GLOSSARIUM_API_KEY"'
+    bodies = operation.get("requestBody", {}).get("content", {})
+    for media, content in bodies.items():
+        typed = f'{curl} -H "Content-Type: {media}"'
+        named = _named(content) if media == "application/json" else None
+        if named is None:
+            yield "", f'{typed} -T "$FILE"'
+        for name, example in (named or {}).items():
+            yield name, f"{typed} -d {shlex.quote(_text(example))}"
+    if not bodies:
+        yield "", curl
+
+
 def _examples(label: str, content: Node) -> Iterator[str]:
+    for name, example in _named(content).items():
+        yield from _block(label, name, _text(example))
+
+
+def _named(content: Node) -> dict[str, Any]:
+    """Return the examples of what is sent by their names; one that has none is called ""."""
     named = {name: item["value"] for name, item in content.get("examples", {}).items()}
-    if "example" in content:
-        named[""] = content["example"]
-    for name, example in named.items():
-        text = json.dumps(example, indent=2, ensure_ascii=False)
-        yield f"<p>{escape(label)}{escape(f' ({name})' if name else '')}</p><pre>{escape(text)}</pre>"
+    return named | ({"": content["example"]} if "example" in content else {})
+
+
+def _text(example: object) -> str:
+    return json.dumps(example, indent=2, ensure_ascii=False)
+
+
+def _block(label: str, name: str, text: str) -> Iterator[str]:
+    yield f"<p>{escape(label)}{escape(f' ({name})' if name else '')}</p><pre>{escape(text)}</pre>"
 
 
 def _resolve(document: Node, schema: Node) -> Node:

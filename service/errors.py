@@ -62,8 +62,6 @@ def status_of(exc: GlossariumError) -> int:
 def translate(exc: psycopg.Error) -> GlossariumError:
     """Return what a database error means to a caller."""
     match exc:
-        case psycopg.errors.DiskFull():
-            return StorageFull(f"the disk that holds the database is full; free some space and try again: {exc}")
         case psycopg.errors.QueryCanceled():
             return Unavailable("the database took too long over this request; ask for less, or try again")
         case psycopg.DataError():

@@ -61,6 +61,18 @@ DICTIONARY_WITH_WEIGHTS: Example = {
     "spec": {**SAE_SPEC, "revision": None, "write_site": None},
     "weights_sha256": "5d41402abc4b2a76b9719d911017c5925d41402abc4b2a76b9719d911017c592",
 }
+DICTIONARY_HEALTH: Example = {
+    "n_tokens": 3842,
+    "fvu": 0.17,
+    "l0": 32.0,
+    "dead": 0.021,
+    "sink": {"norm": 98.3, "fvu": 0.99, "l0": 32.0},
+    "suspicions": [],
+    "verdict": "FVU 0.17, L0 32.0: the dictionary reconstructs resid_post.14 of bundled:smollm2-135m-instruct",
+    "fits": True,
+    "run_id": _RUN_ID,
+    "measured_at": _LATER,
+}
 CORPUS: Example = {
     "id": _CORPUS_ID,
     "name": "support mails",

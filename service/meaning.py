@@ -24,8 +24,9 @@ _MOST_BYTES = 1_000_000
 
 
 class Meant(NamedTuple):
-    """A unit embedding, as pgvector reads it."""
+    """A unit embedding by a model, as pgvector reads it."""
 
+    model: str
     dimensions: int
     vector: str
 
@@ -57,7 +58,7 @@ class Embedder:
         if time.monotonic() < self._rests_until:
             raise LLMUnavailable("the embeddings endpoint did not answer a moment ago", retry_after_s=REST_S)
         try:
-            made = _unit(self._ask(text))
+            made = _unit(self._settings.embeddings_model, self._ask(text))
         except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as exc:
             self._rests_until = time.monotonic() + REST_S
             reason = str(exc) or type(exc).__name__
@@ -82,8 +83,8 @@ class Embedder:
         return [float(value) for value in body["data"][0]["embedding"]]
 
 
-def _unit(values: list[float]) -> Meant:
+def _unit(model: str, values: list[float]) -> Meant:
     norm = math.hypot(*values)
     if not (math.isfinite(norm) and norm > 0):
         raise ValueError(f"it is of length {norm}")
-    return Meant(len(values), as_vector([value / norm for value in values]))
+    return Meant(model, len(values), as_vector([value / norm for value in values]))

@@ -50,6 +50,18 @@ REFRESH: Example = {
     "fired_at": "2026-02-03T02:00:04Z",
     "finished_at": "2026-02-03T02:31:40Z",
 }
+ASKED_REFRESH: Example = {
+    **REFRESH,
+    "slot": "2026-02-03T14:31:07Z",
+    "state": "due",
+    "run_id": None,
+    "n_stale": None,
+    "n_features": None,
+    "reasons": {},
+    "changes": {},
+    "fired_at": "2026-02-03T14:31:07Z",
+    "finished_at": None,
+}
 FEATURE_DIFF: Example = {
     "feature": 82,
     "reason": "prompt",

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Query, Response
 from pydantic import TypeAdapter
 
 from schema import cron
-from schema.errors import InvalidInput
+from schema.errors import Conflict, InvalidInput
 from schema.schedules import (
     DiffPage,
     DiffQuery,
@@ -111,6 +111,28 @@ def list_refreshes(
 
     found = held.database.run(work)
     return RefreshPage(**pager.cut(found, query.limit, lambda row: row.slot)._asdict())
+
+
+@router.post("/{schedule_id}/refreshes", status_code=201, responses=examples.created(schedule_examples.ASKED_REFRESH))
+def refresh_now(schedule_id: UUID, held: Held, tenant_id: Tenant, intent: Repeatable, response: Response) -> Refresh:
+    """Refresh now, as at a slot, even while the schedule is paused. A worker opens it within seconds.
+
+    409 while the refresh before is not over.
+    """
+
+    def work(connection: Connection) -> Refresh:
+        schedules.get(connection, tenant_id, schedule_id)
+        id_, fresh = intent.claim(connection, None)
+        if fresh:
+            schedules.fire_now(connection, tenant_id, schedule_id, id_)
+        made = refreshes.get(connection, tenant_id, schedule_id, id_)
+        if fresh and made.state == "skipped":
+            raise Conflict(f"{made.note}; wait for its end, or cancel its run")
+        return made
+
+    made = held.database.run(work)
+    response.headers["Location"] = f"{router.prefix}/{schedule_id}/refreshes/{made.id}"
+    return made
 
 
 @router.get("/{schedule_id}/refreshes/{refresh_id}", responses=examples.ok(schedule_examples.REFRESH))

@@ -18,13 +18,25 @@ from service.deps import Held, Services, Tenant
 from service.fusion import Fused, Ranking, fuse
 from service.meaning import Meant
 
-DEPTH = 100
-"""Candidates of each way; so many hits in all at least, where there are as many."""
+LEAST_DEPTH, MOST_DEPTH = 30, 100
+"""Candidates of each way, and so many hits in all at least, where there are as many: two pages, within these bounds.
+Under a filter each of them costs a walk past all those that don't pass."""
 FEW = 10
 """Hits below which words that are spelt nearly so count too."""
 
 router = APIRouter(prefix="/v1/search", tags=["search"], responses=examples.PROBLEMS)
-_PLACE: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=0, le=2**31 - 1)])
+_Seen = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class _Place(NamedTuple):
+    """Where a page of labels ended: hits so far, and the depth of the first page, which decides the order of all."""
+
+    n_seen: _Seen
+    depth: Annotated[int, Field(ge=1, le=MOST_DEPTH)]
+
+
+_LABEL_PLACE = TypeAdapter(_Place)
+_TOKEN_PLACE: TypeAdapter[int] = TypeAdapter(_Seen)
 
 
 class Asked(NamedTuple):
@@ -53,7 +65,7 @@ def search_labels(query: Annotated[SearchQuery, Query()], held: Held, tenant_id:
     asked = ask(held, query)
 
     def work(connection: Connection) -> SearchPage:
-        return read_labels(connection, tenant_id, query, asked, held.settings.embeddings_model)
+        return read_labels(connection, tenant_id, query, asked)
 
     return held.database.run(work)
 
@@ -87,39 +99,37 @@ def ask(held: Services, query: SearchQuery) -> Asked:
         return Asked(None, f"searched by words only: {exc}")
 
 
-def read_labels(
-    connection: Connection, tenant_id: int, query: SearchQuery, asked: Asked, model_name: str
-) -> SearchPage:
+def read_labels(connection: Connection, tenant_id: int, query: SearchQuery, asked: Asked) -> SearchPage:
     """Return a page of the labels that answer a question; `asked` is what `ask` made of it."""
-    pager = Pager(["search", query.model_dump(mode="json", exclude={"limit", "cursor"})], _PLACE, query.cursor)
+    pager = Pager(["search", query.model_dump(mode="json", exclude={"limit", "cursor"})], _LABEL_PLACE, query.cursor)
+    place = pager.after or _Place(0, min(max(2 * query.limit, LEAST_DEPTH), MOST_DEPTH))
     filters = LabelFilter(**{name: getattr(query, name) for name in LabelFilter.model_fields})
     scope = search.open_scope(connection, tenant_id, filters)
-    found = _find(connection, scope, query, asked, model_name)
+    found = _find(connection, scope, query, asked, place.depth)
     fused = fuse(found.rankings)
-    skip = pager.after or 0
-    rows = list(enumerate(fused[skip : skip + query.limit + 1], skip + 1))
-    page = pager.cut(rows, query.limit, lambda row: row[0])
+    rows = list(enumerate(fused[place.n_seen : place.n_seen + query.limit + 1], place.n_seen + 1))
+    page = pager.cut(rows, query.limit, lambda row: place._replace(n_seen=row[0]))
     hits = _hits(connection, [one for _, one in page.items], found.model, asked.meant)
     return SearchPage(items=hits, next_cursor=page.next_cursor, note=found.note)
 
 
-def _find(connection: Connection, scope: Scope, query: SearchQuery, asked: Asked, model_name: str) -> _Candidates:
-    rankings = [] if query.mode == "meaning" else [_by_words(connection, scope, query.q)]
+def _find(connection: Connection, scope: Scope, query: SearchQuery, asked: Asked, depth: int) -> _Candidates:
+    rankings = [] if query.mode == "meaning" else [_by_words(connection, scope, query.q, depth)]
     if asked.meant is None:
         return _Candidates(rankings, None, asked.note)
-    model = indexing.find_model(connection, model_name, asked.meant.dimensions)
+    model = indexing.find_model(connection, asked.meant.model, asked.meant.dimensions)
     if model is None:
-        note = f"no label is embedded by {model_name} with {asked.meant.dimensions} dimensions yet"
+        note = f"no label is embedded by {asked.meant.model} with {asked.meant.dimensions} dimensions yet"
         return _Candidates(rankings, None, note)
-    near = search.by_meaning(connection, scope, model, asked.meant.vector, DEPTH)
+    near = search.by_meaning(connection, scope, model, asked.meant.vector, depth)
     rankings.append([("meaning", one.key) for one in near])
     waiting = search.n_waiting(connection, scope)
     return _Candidates(rankings, model, f"{waiting} labels are not embedded yet" if waiting else None)
 
 
-def _by_words(connection: Connection, scope: Scope, q: str) -> Ranking:
-    exact = search.by_words(connection, scope, q, DEPTH)
-    similar = search.by_similar_words(connection, scope, q, DEPTH) if len(exact) < FEW else []
+def _by_words(connection: Connection, scope: Scope, q: str, depth: int) -> Ranking:
+    exact = search.by_words(connection, scope, q, depth)
+    similar = search.by_similar_words(connection, scope, q, depth) if len(exact) < FEW else []
     known = set(exact)
     return [*(("word", key) for key in exact), *(("similar_word", key) for key in similar if key not in known)]
 
@@ -146,7 +156,7 @@ def _hits(
 def read_tokens(connection: Connection, tenant_id: int, query: TokenQuery) -> TokenPage:
     """Return a page of the features that have a token among the strongest of their lists."""
     bound = ["tokens", query.model_dump(mode="json", exclude={"limit", "cursor"})]
-    pager = Pager(bound, _PLACE, query.cursor)
+    pager = Pager(bound, _TOKEN_PLACE, query.cursor)
     scope = search.open_scope(connection, tenant_id, LabelFilter(dictionary_id=query.dictionary_id))
     skip = pager.after or 0
     found = tokens.find(connection, scope.dictionaries, query.side, query.token, skip=skip, most=query.limit + 1)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Protocol, TypeVar
@@ -133,6 +134,16 @@ def find_collection(client: Client, name: str) -> Collection:
     return find(name, client.collection, client.collections(), missing, lambda found: found.name)
 
 
+def find_submitted(client: Client, name: str) -> Dictionary | Collection:
+    """Return the dictionary that is called so or, if there is none, the collection. Raises NotFound."""
+    try:
+        return find_dictionary(client, name)
+    except NotFound:
+        with suppress(NotFound):
+            return find_collection(client, name)
+        raise
+
+
 def print_json(value: Record | Sequence[Record | None]) -> None:
     """Print a record, or several."""
     plain = (
@@ -144,8 +155,8 @@ def print_json(value: Record | Sequence[Record | None]) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line as it is."""
-    out.print(line, markup=False, highlight=False, soft_wrap=True)
+    """Print a line as it is, but for what would move the cursor."""
+    out.print(render.printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def failed(message: str, code: int) -> typer.Exit:

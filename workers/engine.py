@@ -172,13 +172,13 @@ class Engine:
         return self._report(lambda connection: jobs.fail(connection, job, reason=reason, final=final))
 
     def _report(self, tell: Callable[[Connection], list[Queue]]) -> list[Queue]:
-        """Tell Postgres what became of a job, and again while it is away: else the job waits for its lease to end."""
+        """Tell Postgres what became of a job, and again while it can't be: else the job waits for its lease to end."""
         for pause_s in _PAUSES_S:
             time.sleep(pause_s)
             try:
                 with database.lend(self._pool) as connection:
                     return tell(connection)
-            except Unavailable as exc:
+            except (Unavailable, StorageFull) as exc:
                 _log.warning("not told what became of a job", error=str(exc))
         return []
 

@@ -76,3 +76,4 @@ def _publish(connection: Connection, block: Block, made: list[Label], recipe: st
             label,
             digest({"kind": "label", "scores": recipe, "feature": label.feature, "description": label.description_id}),
         )
+    labels.tally(connection, [block.brief.run_id], [label.feature for label in made])

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import psycopg
 import structlog
 
-from schema.errors import GlossariumError, JobStopped, LeaseLost, Unavailable
+from schema.errors import GlossariumError, JobStopped, LeaseLost
 from schema.settings import Settings
 from schema.store import database, jobs
 from schema.store.database import Connection
@@ -107,7 +107,7 @@ class Pulse:
                     while not over.is_set():
                         self._look_after(connection)
                         over.wait(every_s)
-            except (Unavailable, psycopg.Error) as exc:
+            except (GlossariumError, psycopg.Error) as exc:
                 _log.warning("heartbeat missed", error=str(exc))
 
     def _connect(self) -> Connection:

@@ -13,7 +13,7 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
-from schema.errors import GlossariumError, Unavailable
+from schema.errors import GlossariumError
 from schema.settings import Settings
 from schema.store import database, trials
 from schema.store.database import Connection
@@ -37,7 +37,7 @@ class Trials:
 
         beside:  the run whose job is in hand: only a trial of its subject is taken then.
         lives:   is called in the middle of it, for the lease of that job.
-        Raises:  Unavailable if the database is away.
+        Raises:  as `lend`.
         """
         with database.lend_autocommit(self._pool) as connection:
             trial = trials.claim(connection, beside)
@@ -60,7 +60,7 @@ class Trials:
                 return
             try:
                 self.work(run_id, lives)
-            except (Unavailable, psycopg.Error) as exc:  # the job finds out by itself whether it can go on
+            except (GlossariumError, psycopg.Error) as exc:  # the job finds out by itself whether it can go on
                 _log.warning("not looked for trials", error=str(exc))
             looked_at = time.monotonic()
 
@@ -105,5 +105,5 @@ class Trials:
         try:
             with database.lend(self._pool) as connection:
                 trials.fail(connection, trial.id, error=error, reason=reason)
-        except (Unavailable, psycopg.Error) as unheard:
+        except (GlossariumError, psycopg.Error) as unheard:
             _log.warning("not told what became of a trial", error=str(unheard))

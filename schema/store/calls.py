@@ -38,7 +38,7 @@ class Call(NamedTuple):
 
 
 def put(connection: Connection, tenant_id: int, run_id: UUID, call: Call) -> None:
-    """Enter a call of a run, and count it in the tally of all calls."""
+    """Enter a call of a run, and count it in the tallies of the run and of all calls."""
     bounds = list(LATENCY_BOUNDS_S)
     _queries.put(connection, tenant_id=tenant_id, run_id=run_id, bounds=bounds, **call._asdict())
 

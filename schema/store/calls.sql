@@ -5,7 +5,25 @@ WITH entered AS (
     VALUES (:tenant_id, :run_id, :feature, :purpose, :profile, :model, :status, :attempts, :prompt_tokens, :cached_tokens,
             :completion_tokens, :dollars, :latency_s, :from_cache)
     RETURNING profile, purpose, status, from_cache, attempts, prompt_tokens, cached_tokens, completion_tokens, dollars,
-              latency_s
+              latency_s, run_id
+), of_run AS (
+    INSERT INTO usage_tally AS tally (
+        run_id, purpose, status, slot, calls, from_cache, attempts, prompt_tokens, cached_tokens, completion_tokens, dollars,
+        unpriced, seconds)
+    SELECT run_id, purpose, status, mod(pg_backend_pid(), 8), 1, CASE WHEN from_cache THEN 1 ELSE 0 END, attempts,
+           prompt_tokens, cached_tokens, completion_tokens, coalesce(dollars, 0), CASE WHEN dollars IS NULL THEN 1 ELSE 0 END,
+           latency_s
+    FROM entered
+    ON CONFLICT (run_id, purpose, status, slot) DO UPDATE
+    SET calls = tally.calls + 1,
+        from_cache = tally.from_cache + excluded.from_cache,
+        attempts = tally.attempts + excluded.attempts,
+        prompt_tokens = tally.prompt_tokens + excluded.prompt_tokens,
+        cached_tokens = tally.cached_tokens + excluded.cached_tokens,
+        completion_tokens = tally.completion_tokens + excluded.completion_tokens,
+        dollars = tally.dollars + excluded.dollars,
+        unpriced = tally.unpriced + excluded.unpriced,
+        seconds = tally.seconds + excluded.seconds
 )
 INSERT INTO call_tally AS tally (
     profile, purpose, status, from_cache, bucket, slot, calls, attempts, prompt_tokens, cached_tokens, completion_tokens,
@@ -27,10 +45,10 @@ SET calls = tally.calls + 1,
 
 -- name: usage
 -- A sum of dollars is known only where every price is.
-SELECT purpose, status, count(*), count(*) FILTER (WHERE from_cache), sum(attempts), sum(prompt_tokens),
-       sum(cached_tokens), sum(completion_tokens), CASE WHEN count(dollars) = count(*) THEN sum(dollars) END,
-       sum(latency_s)
-FROM call
+SELECT purpose, status, CAST(sum(calls) AS bigint), CAST(sum(from_cache) AS bigint), CAST(sum(attempts) AS bigint),
+       CAST(sum(prompt_tokens) AS bigint), CAST(sum(cached_tokens) AS bigint), CAST(sum(completion_tokens) AS bigint),
+       CASE WHEN sum(unpriced) = 0 THEN sum(dollars) END, sum(seconds)
+FROM usage_tally
 WHERE run_id = :run_id
 GROUP BY purpose, status
 ORDER BY purpose, status;

@@ -10,13 +10,15 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolTimeout
 from yoyo import get_backend, read_migrations
 
-from schema.errors import DatabaseUnavailable, NewerSchema
+from schema.errors import DatabaseUnavailable, NewerSchema, StorageFull
 from schema.release import release
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 _IDLE_IN_TRANSACTION = "60s"  # of a process that was stopped in the middle: its locks must not outlive it for long
 _GONE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.IdleInTransactionSessionTimeout)
+_OTHERWISE = (PoolTimeout, psycopg.errors.QueryCanceled)
+"""What is an OperationalError and does not say that the connection is gone."""
 MIGRATION_LOCK = 0x610055  # an advisory lock key of our own; any constant does
 
 
@@ -57,7 +59,7 @@ def open_pool(url: str, *, max_size: int = 10, statement_timeout_ms: int = 30_00
 def lend(pool: ConnectionPool[Connection]) -> Iterator[Connection]:
     """Lend a connection for one transaction: commits at the end, rolls back on an exception.
 
-    Raises: DatabaseUnavailable if Postgres does not answer.
+    Raises: DatabaseUnavailable if Postgres does not answer or takes no changes, StorageFull if its disk is full.
     """
     try:
         with translated(), pool.connection() as connection:
@@ -68,11 +70,15 @@ def lend(pool: ConnectionPool[Connection]) -> Iterator[Connection]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise DatabaseUnavailable where a connection turns out to be gone."""
+    """Raise DatabaseUnavailable where a connection is gone or read-only, StorageFull where the disk is full."""
     try:
         yield
+    except psycopg.errors.DiskFull as exc:
+        raise StorageFull(f"the disk that holds the database is full; free some space and try again: {exc}") from exc
+    except psycopg.errors.ReadOnlySqlTransaction as exc:  # a standby, before or after it takes over
+        raise DatabaseUnavailable(f"Postgres is read-only: {exc}") from exc
     except _GONE as exc:
-        if isinstance(exc, PoolTimeout | psycopg.errors.QueryCanceled | psycopg.errors.DiskFull):
+        if isinstance(exc, _OTHERWISE):
             raise
         raise DatabaseUnavailable(f"Postgres went away: {exc}") from exc
 
@@ -81,7 +87,7 @@ def translated() -> Iterator[None]:
 def lend_autocommit(pool: ConnectionPool[Connection]) -> Iterator[Connection]:
     """Lend a connection on which every statement is a transaction: no lock waits for this process to say more.
 
-    Raises: DatabaseUnavailable if Postgres does not answer.
+    Raises: as `lend`.
     """
     with lend(pool) as connection:
         connection.autocommit = True
@@ -160,7 +166,7 @@ def _asked(url: str) -> Iterator[None]:
     try:
         with translated():
             yield
-    except psycopg.Error as exc:
+    except (psycopg.Error, StorageFull) as exc:
         raise DatabaseUnavailable(f"Postgres at {_where(url)} can't be migrated: {exc}") from exc
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from schema import recipes
 from schema.errors import Conflict, NotFound
+from schema.health import MeasuredHealth
 from schema.records import Dictionary, DictionarySpec
 from schema.store import features
 from schema.store.database import Connection
@@ -53,6 +54,15 @@ def get(connection: Connection, tenant_id: int, id_: UUID) -> Dictionary:
     Raises: NotFound if this tenant has no such dictionary.
     """
     return _found(_queries.get(connection, tenant_id=tenant_id, id=id_), id_)
+
+
+def health(connection: Connection, id_: UUID) -> MeasuredHealth | None:
+    """Return how a dictionary does on its subject, as the newest run that measured it found it; None if none did."""
+    row = _queries.health(connection, dictionary_id=id_)
+    if row is None:
+        return None
+    run_id, measured_at, found = row
+    return MeasuredHealth(run_id=run_id, measured_at=measured_at, **found)
 
 
 def page(

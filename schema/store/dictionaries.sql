@@ -100,3 +100,11 @@ DELETE FROM reading WHERE starts_with(recipe, :prefix);
 
 -- name: delete!
 DELETE FROM dictionary WHERE tenant_id = :tenant_id AND id = :id;
+
+-- name: health^
+-- As the newest run that measured it found it.
+SELECT run.id, job.finished_at, job.result -> 'health'
+FROM run JOIN job ON job.run_id = run.id AND job.stage = 'ingest' AND job.state = 'done'
+WHERE run.dictionary_id = :dictionary_id AND job.result -> 'health' IS NOT NULL
+ORDER BY run.created_at DESC
+LIMIT 1;

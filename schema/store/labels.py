@@ -7,11 +7,11 @@ from uuid import UUID
 from schema.edits import SignedEdit
 from schema.errors import Conflict, NotFound
 from schema.labels import MACHINE, Label, Score, Status
-from schema.lookups import BriefLabel, Place
+from schema.lookups import Place
 from schema.recipes import digest
 from schema.store import descriptions
 from schema.store.database import Connection
-from schema.store.queries import as_json, load_queries
+from schema.store.queries import as_array, as_json, load_queries
 
 _queries = load_queries("labels")
 _KEPT_IN_COLUMNS = {"id", "feature", "run_id", "author", "created_at"}
@@ -32,6 +32,11 @@ def publish(connection: Connection, dictionary_id: UUID, run_id: UUID | None, la
     if label.author != MACHINE or standing.author in (None, MACHINE):
         make_current(connection, dictionary_id, label, label_id)
     return int(label_id)
+
+
+def tally(connection: Connection, run_ids: Sequence[UUID], features: Sequence[int]) -> None:
+    """Count the labels that some runs gave features, in the transaction that stores them and once."""
+    _queries.tally(connection, run_ids=list(run_ids), features=list(features))
 
 
 def make_current(connection: Connection, dictionary_id: UUID, label: Label, label_id: int) -> None:
@@ -83,18 +88,23 @@ def withdraw(connection: Connection, dictionary_id: UUID, feature: int, seen: in
         make_current(connection, dictionary_id, label, label.id or 0)
 
 
-def brief(connection: Connection, tenant_id: int, places: Sequence[Place]) -> list[BriefLabel | None]:
-    """Return the current labels of features of any of a tenant's dictionaries, in order; None where there is none.
+def brief(connection: Connection, tenant_id: int, places: Sequence[Place]) -> str:
+    """Return the current labels of features of any of a tenant's dictionaries: a JSON list of BriefLabel, in order.
+
+    It has null where there is none.
 
     Raises: NotFound naming the first that is no feature of a dictionary of this tenant.
     """
-    names = {"dictionaries": [one.dictionary_id for one in places], "features": [one.feature for one in places]}
-    rows = list(_queries.brief(connection, tenant_id=tenant_id, **names))
-    unknown = next((place for place, (known, *_) in zip(places, rows, strict=True) if not known), None)
+    numbers: dict[UUID, int] = {}
+    nth = [numbers.setdefault(one.dictionary_id, len(numbers)) for one in places]
+    known = dict(_queries.sizes(connection, tenant_id=tenant_id, dictionaries=list(numbers)))
+    sizes = [known.get(dictionary_id, 0) for dictionary_id in numbers]
+    unknown = next((place for place, number in zip(places, nth, strict=True) if place.feature >= sizes[number]), None)
     if unknown is not None:
         raise NotFound(f"no feature {unknown.feature} of a dictionary {unknown.dictionary_id}")
-    fields = tuple(BriefLabel.model_fields)
-    return [None if row[1] is None else BriefLabel(**dict(zip(fields, row[1:], strict=True))) for row in rows]
+    names = {"dictionaries": list(numbers), "nth": as_array(nth), "machine": MACHINE}
+    found: str = _queries.brief(connection, **names, features=as_array(place.feature for place in places))
+    return found
 
 
 def current(connection: Connection, dictionary_id: UUID, feature: int) -> Label | None:

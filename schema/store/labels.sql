@@ -16,6 +16,17 @@ WITH written AS (
 )
 SELECT id FROM written;
 
+-- name: tally!
+-- In order, as others count the same at the same time.
+INSERT INTO label_tally AS tally (run_id, method, status, slot, n)
+SELECT run_feature.run_id, label.body ->> 'method', label.body ->> 'status', mod(pg_backend_pid(), 8), count(*)
+FROM run_feature JOIN label ON label.id = run_feature.label_id
+WHERE run_feature.run_id = ANY(CAST(:run_ids AS uuid[])) AND run_feature.feature = ANY(CAST(:features AS integer[]))
+  AND run_feature.selected
+GROUP BY 1, 2, 3
+ORDER BY 1, 2, 3
+ON CONFLICT (run_id, method, status, slot) DO UPDATE SET n = tally.n + excluded.n;
+
 -- name: summarise!
 WITH queued AS (
     INSERT INTO search_queue (dictionary_id, what, features)
@@ -39,20 +50,32 @@ SELECT label.id, label.feature, label.run_id, label.author, label.created_at, la
 FROM feature JOIN label ON label.id = feature.label_id
 WHERE feature.dictionary_id = :dictionary_id AND feature.index = :feature;
 
--- name: brief
--- The spec of a dictionary is read once, and not for each of its features.
-WITH known AS MATERIALIZED (
-    SELECT id, CAST(spec ->> 'n_features' AS integer) AS n_features FROM dictionary
-    WHERE tenant_id = :tenant_id AND id IN (SELECT unnest(CAST(:dictionaries AS uuid[])))
-)
-SELECT known.id IS NOT NULL, label.id, feature.label, feature.status, feature.method, label.author,
-       feature.input_value, feature.input_lift, feature.output_value, feature.output_lift
-FROM unnest(CAST(:dictionaries AS uuid[]), CAST(:features AS integer[])) WITH ORDINALITY
-     AS wanted (dictionary_id, index, place)
-LEFT JOIN known ON known.id = wanted.dictionary_id AND wanted.index < known.n_features
-LEFT JOIN feature ON feature.dictionary_id = known.id AND feature.index = wanted.index
-LEFT JOIN label ON label.id = feature.label_id
-ORDER BY wanted.place;
+-- name: sizes
+SELECT id, CAST(spec ->> 'n_features' AS integer) FROM dictionary
+WHERE tenant_id = :tenant_id AND id = ANY(CAST(:dictionaries AS uuid[]));
+
+-- name: brief$
+-- Ten thousand objects would keep the interpreter from everybody else, so what is sent is written here. `nth` is the place
+-- of a feature's dictionary among those of the question. Features are looked up in the order of their index, neighbours
+-- together; and the table of labels, which is wide, only where a person may have written one: that is `imported`.
+SELECT CAST(json_agg(found.item ORDER BY wanted.place) AS text)
+FROM (
+    SELECT nth, index, place
+    FROM unnest(CAST(:nth AS integer[]), CAST(:features AS integer[])) WITH ORDINALITY AS asked (nth, index, place)
+    ORDER BY nth, index
+) AS wanted
+LEFT JOIN LATERAL (
+    SELECT row_to_json(brief) AS item
+    FROM (
+        SELECT feature.label_id AS id, feature.label AS text, feature.status, feature.method,
+               CASE WHEN feature.method = 'imported' THEN (SELECT author FROM label WHERE label.id = feature.label_id)
+                    ELSE :machine END AS author,
+               feature.input_value, feature.input_lift, feature.output_value, feature.output_lift
+        FROM feature
+        WHERE feature.dictionary_id = (CAST(:dictionaries AS uuid[]))[wanted.nth + 1] AND feature.index = wanted.index
+          AND feature.label_id IS NOT NULL
+    ) AS brief
+) AS found ON true;
 
 -- name: history
 SELECT id, feature, run_id, author, created_at, body

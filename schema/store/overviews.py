@@ -11,22 +11,19 @@ from uuid import UUID
 
 from schema.budgets import NANO
 from schema.labels import Score, Status
-from schema.records import Amount, Run, RunSpec, StageProgress
+from schema.records import Amount, Run, RunSpec
 from schema.reports import Control, LabelReport, MethodReport
-from schema.stages import Stage
+from schema.store import runs
 from schema.store.database import Connection
 from schema.store.queries import load_queries
 from schema.store.search import Key
 
 MOST_COUNTED = 5000
 """Labels of a dictionary that are counted; of more, the reports know."""
-MOST_FOLLOWED = 50_000
-"""Features of a run whose jobs are counted: there are about as many jobs as features."""
 MOST_LISTED = 20_000
 """Features with a lift among which a sample is drawn; of more, it is drawn among all features."""
 
 _queries = load_queries("overviews")
-_ORDER = {str(stage): position for position, stage in enumerate(Stage)}
 
 
 class Findings(NamedTuple):
@@ -57,7 +54,7 @@ class Overview(NamedTuple):
 
 
 class Unfinished(NamedTuple):
-    """A run that is not over, with its stages, and the name of its dictionary; a very large run has no stages here."""
+    """A run that is not over, with its stages, and the name of its dictionary."""
 
     run: Run
     dictionary: str
@@ -105,7 +102,7 @@ class Sample(NamedTuple):
 def of_dictionaries(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Overview]:
     """Return an overview of each of some dictionaries."""
     wanted = {"ids": list(ids)}
-    runs = {run.dictionary_id: run for run in map(_run, _queries.latest_runs(connection, **wanted))}
+    latest = {run.dictionary_id: run for run in map(_run, _queries.latest_runs(connection, **wanted))}
     reports = findings(connection, ids)
     spent = {
         id_: Amount(dollars=None if nano is None else nano / NANO, tokens=tokens)
@@ -113,7 +110,7 @@ def of_dictionaries(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, O
     }
     counted = dict(_queries.labelled(connection, **wanted, most=MOST_COUNTED))
     return {
-        id_: Overview(_labelled(counted[id_], reports.get(id_)), runs.get(id_), reports.get(id_), spent.get(id_))
+        id_: Overview(_labelled(counted[id_], reports.get(id_)), latest.get(id_), reports.get(id_), spent.get(id_))
         for id_ in ids
     }
 
@@ -138,13 +135,8 @@ def findings(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Findings
 def unfinished(connection: Connection, tenant_id: int, most: int) -> list[Unfinished]:
     """Return the newest runs that are not over, with their stages."""
     rows = [(_run(row[:-1]), row[-1]) for row in _queries.unfinished_runs(connection, tenant_id=tenant_id, most=most)]
-    small = [run.id for run, _ in rows if (run.n_features or 0) <= MOST_FOLLOWED]
-    stages: dict[UUID, list[StageProgress]] = {}
-    for run_id, *row in _queries.progress(connection, run_ids=small):
-        stages.setdefault(run_id, []).append(StageProgress(**dict(zip(StageProgress.model_fields, row, strict=True))))
-    return [
-        Unfinished(run.model_copy(update={"stages": _in_order(stages.get(run.id, ()))}), name) for run, name in rows
-    ]
+    stages = runs.progress_of(connection, [run.id for run, _ in rows])
+    return [Unfinished(run.model_copy(update={"stages": stages.get(run.id, ())}), name) for run, name in rows]
 
 
 def collections(connection: Connection, tenant_id: int, most: int) -> list[CollectionOutline]:
@@ -202,10 +194,6 @@ def _labelled(counted: int, known: Findings | None) -> Labelled:
         return Labelled(counted, counted == MOST_COUNTED)
     reported = sum(one.n for one in known.labels.statuses if one.status == Status.OK)
     return Labelled(max(counted, reported), True)
-
-
-def _in_order(stages: Iterable[StageProgress]) -> tuple[StageProgress, ...]:
-    return tuple(sorted(stages, key=lambda stage: _ORDER[stage.stage]))
 
 
 def _score(body: Any) -> Score | None:

@@ -48,15 +48,6 @@ WHERE run.tenant_id = :tenant_id AND run.state IN ('queued', 'running', 'paused'
 ORDER BY run.created_at DESC, run.id
 LIMIT :most;
 
--- name: progress
-SELECT run_id, stage, count(*), count(*) FILTER (WHERE state = 'done'), sum(units),
-       sum(CASE state WHEN 'done' THEN units WHEN 'leased' THEN least(progress, units) ELSE 0 END),
-       count(*) FILTER (WHERE state = 'dead'), coalesce(sum(seconds), 0), min(started_at),
-       max(finished_at) FILTER (WHERE state IN ('done', 'dead'))
-FROM job
-WHERE run_id = ANY(CAST(:run_ids AS uuid[]))
-GROUP BY run_id, stage;
-
 -- name: collections
 SELECT collection.id, collection.name, collection.created_at, count(collection_dictionary.dictionary_id)
 FROM (

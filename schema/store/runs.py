@@ -9,7 +9,7 @@ from schema.budgets import NOTHING
 from schema.errors import BadBudget, Conflict, NotFound
 from schema.graph import initial_jobs
 from schema.records import Budget, DeadJob, MethodCount, Run, RunSpec, StageProgress
-from schema.stages import QUEUES, Queue, Stage
+from schema.stages import QUEUE_NAMES, Queue, Stage
 from schema.store import calls, deliveries, jobs, spending
 from schema.store.database import Connection
 from schema.store.queries import as_json, load_queries
@@ -190,12 +190,22 @@ def put_ingredients(connection: Connection, id_: UUID, ingredients: Mapping[str,
 
 def progress(connection: Connection, id_: UUID) -> tuple[StageProgress, ...]:
     """Return how far each stage that has jobs by now is, in the order of a run."""
-    rows = sorted(_queries.progress(connection, run_id=id_), key=lambda row: _ORDER[row[0]])
-    return tuple(StageProgress(**dict(zip(StageProgress.model_fields, row, strict=True))) for row in rows)
+    return progress_of(connection, [id_]).get(id_, ())
+
+
+def progress_of(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, tuple[StageProgress, ...]]:
+    """Return the progress of some runs; those without jobs are left out."""
+    found: dict[UUID, list[StageProgress]] = {}
+    for id_, *row in _queries.progress(connection, run_ids=list(ids)):
+        found.setdefault(id_, []).append(StageProgress(**dict(zip(StageProgress.model_fields, row, strict=True))))
+    return {id_: tuple(sorted(stages, key=lambda one: _ORDER[one.stage])) for id_, stages in found.items()}
 
 
 def counts(connection: Connection, id_: UUID) -> tuple[MethodCount, ...]:
-    """Return how many of a run's features have which method's label with which status, the most first."""
+    """Return how many features a run gave which method's label with which status, the most first.
+
+    Those that it has given none yet are `unlabelled`, whatever earlier runs said of them.
+    """
     rows = _queries.counts(connection, run_id=id_)
     return tuple(MethodCount(method=method, status=status, n=n) for method, status, n in rows)
 
@@ -208,7 +218,7 @@ def dead(connection: Connection, id_: UUID) -> tuple[DeadJob, ...]:
 
 def ready_queues(connection: Connection, id_: UUID) -> list[Queue]:
     """Return the queues that have work of a run now."""
-    return sorted({QUEUES[Stage(stage)] for (stage,) in _queries.ready_stages(connection, run_id=id_)})
+    return [queue for (queue,) in _queries.ready_queues(connection, run_id=id_, queues=list(QUEUE_NAMES))]
 
 
 def _run(row: tuple[Any, ...]) -> Run:

@@ -55,20 +55,31 @@ UPDATE run SET n_features = :n_features WHERE id = :id;
 UPDATE run SET ingredients = :ingredients WHERE id = :id AND ingredients IS NULL;
 
 -- name: progress
-SELECT stage, count(*), count(*) FILTER (WHERE state = 'done'), sum(units),
-       sum(CASE state WHEN 'done' THEN units WHEN 'leased' THEN least(progress, units) ELSE 0 END), count(*) FILTER (WHERE state = 'dead'),
-       coalesce(sum(seconds), 0), min(started_at), max(finished_at) FILTER (WHERE state IN ('done', 'dead'))
-FROM job
-WHERE run_id = :run_id
-GROUP BY stage;
+-- What ended is tallied; what is under way is as much as there are workers.
+SELECT run_id, stage, CAST(sum(jobs) AS bigint), CAST(sum(jobs_done) AS bigint), CAST(sum(units) AS bigint),
+       CAST(sum(units_done) AS bigint), CAST(sum(dead) AS bigint), sum(seconds), min(started_at), max(finished_at)
+FROM (
+    SELECT run_id, stage, jobs, jobs_done, units, units_done, dead, seconds, first_started_at, last_finished_at
+    FROM stage_tally
+    WHERE run_id = ANY(CAST(:run_ids AS uuid[]))
+    UNION ALL
+    SELECT run_id, stage, 0, 0, 0, least(progress, units), 0, 0, started_at, NULL
+    FROM job
+    WHERE state = 'leased' AND run_id = ANY(CAST(:run_ids AS uuid[]))
+) AS part (run_id, stage, jobs, jobs_done, units, units_done, dead, seconds, started_at, finished_at)
+GROUP BY run_id, stage
+HAVING sum(jobs) > 0;
 
 -- name: counts
-SELECT feature.method, feature.status, count(*)
-FROM run JOIN run_feature ON run_feature.run_id = run.id AND run_feature.selected
-JOIN feature ON feature.dictionary_id = run.dictionary_id AND feature.index = run_feature.feature
-WHERE run.id = :run_id
-GROUP BY feature.method, feature.status
-ORDER BY count(*) DESC, feature.method NULLS LAST, feature.status;
+WITH given AS (
+    SELECT method, status, CAST(sum(n) AS bigint) AS n FROM label_tally WHERE run_id = :run_id GROUP BY method, status
+), missing AS (
+    SELECT n_features - (SELECT coalesce(sum(n), 0) FROM given) AS n FROM run WHERE id = :run_id
+)
+SELECT method, status, n FROM given
+UNION ALL
+SELECT NULL, 'unlabelled', CAST(n AS bigint) FROM missing WHERE n > 0
+ORDER BY n DESC, method NULLS LAST, status;
 
 -- name: dead
 SELECT stage,
@@ -82,5 +93,8 @@ WHERE run_id = :run_id AND state = 'dead'
 ORDER BY id
 LIMIT 100;
 
--- name: ready_stages
-SELECT DISTINCT stage FROM job WHERE run_id = :run_id AND state = 'ready';
+-- name: ready_queues
+SELECT queue
+FROM unnest(CAST(:queues AS text[])) AS queue
+WHERE EXISTS (SELECT FROM job WHERE job.run_id = :run_id AND job.queue = queue.queue AND job.state = 'ready')
+ORDER BY queue;

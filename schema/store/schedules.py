@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from schema import cron
 from schema.errors import NotFound
@@ -74,6 +74,15 @@ def fire_due(connection: Connection, now: datetime | None = None) -> list[UUID]:
     return [id_ for id_ in fired if id_ is not None]
 
 
+def fire_now(connection: Connection, tenant_id: int, id_: UUID, refresh_id: UUID) -> None:
+    """Write a refresh for a slot of this moment; as any other it is skipped while the one before is not over.
+
+    Raises: NotFound if this tenant has no such schedule.
+    """
+    _one(_queries.lock(connection, tenant_id=tenant_id, id=id_), id_)
+    _queries.fire(connection, id=refresh_id, schedule_id=id_, slot=_queries.now(connection), n_missed=0)
+
+
 def _fire(connection: Connection, row: tuple[Any, ...], now: datetime) -> UUID | None:
     id_, line, time_zone, since = row
     slot = cron.latest(line, time_zone, now)
@@ -81,7 +90,7 @@ def _fire(connection: Connection, row: tuple[Any, ...], now: datetime) -> UUID |
         return None
     before: datetime | None = _queries.slot_before(connection, schedule_id=id_, slot=slot)
     n_missed = cron.count_between(line, time_zone, max(before or since, since), slot)
-    fired: UUID | None = _queries.fire(connection, schedule_id=id_, slot=slot, n_missed=n_missed)
+    fired: UUID | None = _queries.fire(connection, id=uuid4(), schedule_id=id_, slot=slot, n_missed=n_missed)
     return fired
 
 

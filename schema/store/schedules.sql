@@ -39,8 +39,8 @@ SELECT max(slot) FROM refresh WHERE schedule_id = :schedule_id AND slot < :slot;
 -- name: fire$
 -- One statement: of two at once the second waits for the first, and then finds the slot taken. A conflict with a slot that
 -- was fired before takes no number and leaves no dead row.
-INSERT INTO refresh (schedule_id, slot, n_missed, state, note, finished_at)
-SELECT :schedule_id, :slot, :n_missed,
+INSERT INTO refresh (id, schedule_id, slot, n_missed, state, note, finished_at)
+SELECT :id, :schedule_id, :slot, :n_missed,
        CASE WHEN earlier.slot IS NULL THEN 'due' ELSE 'skipped' END,
        'the refresh of ' || to_char(earlier.slot, 'YYYY-MM-DD HH24:MI "UTC"') || ' is not over',
        CASE WHEN earlier.slot IS NULL THEN NULL ELSE clock_timestamp() END

@@ -25,7 +25,8 @@ COMPARE_ALL = 10_000
 EF_SEARCH = 200
 """Candidates of a walk: twice as many find a little more of what is nearest, for the price of some milliseconds."""
 MOST_WALKED = 20_000
-"""Texts that are walked along the index until enough have passed the conditions; then all that pass are compared."""
+"""Texts that a walk compares; then it hands out those of them that are left, nearest first, and goes no further. If too
+few of all pass the conditions, all that pass are compared, without the index."""
 
 _queries = load_queries("search")
 _NEGATIONS = re.compile(r"-(?:[\s\"]*-)+")

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 
 from schema.search import TOKENS_A_LIST, TokenRank, TokenSide, TokenSource
 from schema.store.database import Connection
-from schema.store.queries import load_queries
+from schema.store.queries import as_array, load_queries
 from schema.store.search import Key
 
 MOST_RANKED = 5000
@@ -59,7 +59,7 @@ def put(connection: Connection, dictionary_id: UUID, rows: Mapping[int, TokenLis
     short = {feature: TokenLists(*(_strongest(tokens) for tokens in lists)) for feature, lists in rows.items()}
     ids = _ids(connection, sorted({token for lists in short.values() for tokens in lists for token in tokens}))
     arrays = {
-        name: [_array([ids[token] for token in getattr(lists, name)]) for lists in short.values()]
+        name: [as_array([ids[token] for token in getattr(lists, name)]) for lists in short.values()]
         for name in TokenLists._fields
     }
     _queries.put(connection, dictionary_id=dictionary_id, features=list(short), **arrays)
@@ -109,7 +109,3 @@ def _strongest(tokens: Sequence[str]) -> list[str]:
 
 def _plain(token: str) -> str:
     return token.replace("\0", "\ufffd")
-
-
-def _array(ids: Sequence[int]) -> str:
-    return "{" + ",".join(map(str, ids)) + "}"

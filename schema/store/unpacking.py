@@ -113,6 +113,7 @@ def put_block(target: Target, documents: Sequence[Mapping[str, Any]], some: Sequ
         pooled=[member.pooled for _, member in members],
         labels=[_id(labelled, one.feature, _given(one, member)) for one in some for member in one.runs],
     )
+    labels.tally(connection, target.runs, [one.feature for one in some])
 
 
 def put_contexts(target: Target, recipe: str, some: Sequence[ArchivedContext]) -> None:

@@ -34,6 +34,7 @@ def _look_into(connection: Connection) -> Iterator[Finding]:
     yield _extensions(connection)
     yield _migrations(connection)
     yield from _durability(connection)
+    yield _changes(connection)
     yield _connections(connection)
 
 
@@ -74,6 +75,13 @@ def _durability(connection: Connection) -> Iterator[Finding]:
         yield failed("durability", "; ".join(lossy), "turn it on, or a crash of Postgres loses work that was paid for")
     else:
         yield ok("durability", ", ".join(DURABLE))
+
+
+def _changes(connection: Connection) -> Finding:
+    if _setting(connection, "transaction_read_only") == "on":
+        advice = "name the primary in DATABASE_URL, or let it be written; until then nothing is submitted or labelled"
+        return failed("changes", "Postgres is read-only", advice)
+    return ok("changes", "Postgres takes them")
 
 
 def _connections(connection: Connection) -> Finding:

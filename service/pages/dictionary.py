@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from pydantic import Field
 
+from schema.health import MeasuredHealth
 from schema.records import Dictionary, Run
 from schema.store import dictionaries, overviews, runs
 from schema.store.database import Connection
@@ -52,6 +53,7 @@ class _Shown(NamedTuple):
     """What is read for the page, in one transaction."""
 
     dictionary: Dictionary
+    health: MeasuredHealth | None
     collections: list[Named]
     runs: list[Run]
     findings: Findings | None
@@ -102,6 +104,7 @@ def _read(connection: Connection, tenant_id: int, dictionary_id: UUID, query: Li
     features = read_page(connection, dictionary_id, query)
     return _Shown(
         found,
+        dictionaries.health(connection, dictionary_id),
         overviews.collections_of(connection, dictionary_id, N_COLLECTIONS),
         runs.page(connection, tenant_id, dictionary_id=dictionary_id, limit=N_RUNS + 1),
         overviews.findings(connection, [dictionary_id]).get(dictionary_id),

@@ -1,8 +1,4 @@
-"""What the page of a run shows: everything is read in one transaction, and nothing that is counted over a large run.
-
-A run that is over has a report, which holds its counts. Of a large one that goes on, only its jobs are counted, and not
-for every look.
-"""
+"""What the page of a run shows: everything is read in one transaction, from tallies and the first of what is listed."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,11 +14,7 @@ from schema.stages import Stage
 from schema.store import calls, dictionaries, outcomes, reports, runs, spending
 from schema.store.database import Connection
 from schema.store.outcomes import Agreement
-from service.pages.kept import Kept
 from service.progress import Pace, pace
-
-LARGE = 2000
-"""Features, above which labels and calls of a run are not counted while it goes on."""
 
 _WORK = {
     Stage.INGEST: "checks the dictionary against the model",
@@ -71,30 +63,21 @@ class Unlabelled(NamedTuple):
     features: tuple[int, ...]
 
 
-class Counted(NamedTuple):
-    """What is counted over a run's jobs; over its features and calls too, but for a large run: None then."""
-
-    stages: tuple[StageProgress, ...]
-    counts: tuple[MethodCount, ...] | None
-    usage: Usage | None
-
-
 class RunView(NamedTuple):
-    """A run with all that its page shows; `counted_at` is given where it was not just now."""
+    """A run with all that its page shows."""
 
     run: Run
     dictionary: Dictionary
     before: Run | None
     report: RunReport | None
     stages: tuple[StageRow, ...]
-    counts: tuple[MethodCount, ...] | None
+    counts: tuple[MethodCount, ...]
     usage: Usage | None
     account: Spending | None
     given_up: tuple[GivenUp, ...]
     troubled: tuple[Unlabelled, ...]
     agreement: Agreement | None
     elapsed_s: float | None
-    counted_at: datetime | None
 
     @property
     def is_over(self) -> bool:
@@ -108,36 +91,32 @@ class RunView(NamedTuple):
 
     @property
     def by_status(self) -> dict[str, int]:
-        """Return how many of the run's features have a label of which status now; nothing where it is not counted."""
+        """Return how many features the run gave a label of which status."""
         found = Counter[str]()
-        for one in self.counts or ():
+        for one in self.counts:
             found[one.status] += one.n
         return dict(found.most_common())
-
-
-_counted = Kept[tuple[UUID, str], Counted]()
 
 
 def read(connection: Connection, tenant_id: int, run_id: UUID) -> RunView:
     """Return what the page of a run shows. Raises NotFound."""
     run = runs.get(connection, tenant_id, run_id)
     report = _report(connection, tenant_id, run)
-    counted, counted_at = _count(connection, run, report)
+    stages = runs.progress(connection, run_id) if report is None else report.stages
     now = datetime.now(UTC)
     return RunView(
         run=run,
         dictionary=dictionaries.get(connection, tenant_id, run.dictionary_id),
         before=_before(connection, tenant_id, run),
         report=report,
-        stages=tuple(_stage(stage, run, now) for stage in counted.stages),
-        counts=counted.counts,
-        usage=counted.usage,
+        stages=tuple(_stage(stage, run, now) for stage in stages),
+        counts=runs.counts(connection, run_id),
+        usage=calls.usage(connection, run_id) if report is None else report.usage,
         account=spending.summary(connection, run_id),
-        given_up=_given_up(runs.dead(connection, run_id)) if any(stage.dead for stage in counted.stages) else (),
-        troubled=_troubled(connection, run, counted.stages),
+        given_up=_given_up(runs.dead(connection, run_id)) if any(stage.dead for stage in stages) else (),
+        troubled=_troubled(connection, run, stages),
         agreement=outcomes.agreement(connection, run_id) if report is not None else None,
         elapsed_s=None if run.started_at is None else ((run.finished_at or now) - run.started_at).total_seconds(),
-        counted_at=counted_at,
     )
 
 
@@ -148,19 +127,6 @@ def _report(connection: Connection, tenant_id: int, run: Run) -> RunReport | Non
         return reports.get(connection, tenant_id, run.id)
     except NotFound:  # its job was given up, or the run is older than reports
         return None
-
-
-def _count(connection: Connection, run: Run, report: RunReport | None) -> tuple[Counted, datetime | None]:
-    """Return what is counted over a run, and when, where that was not now."""
-    if report is not None:
-        return Counted(report.stages, None, report.usage), None
-    if (run.n_features or 0) <= LARGE:
-        counted = Counted(
-            runs.progress(connection, run.id), runs.counts(connection, run.id), calls.usage(connection, run.id)
-        )
-        return counted, None
-    known = _counted.get((run.id, run.state), lambda: Counted(runs.progress(connection, run.id), None, None))
-    return known.value, known.at
 
 
 def _before(connection: Connection, tenant_id: int, run: Run) -> Run | None:

@@ -69,8 +69,7 @@ def _search_labels(request: Request, held: Services, tenant_id: int) -> HTMLResp
     def work(connection: Connection) -> _Shown:
         if query is None or meant is None:
             return _shown(connection, tenant_id, None)
-        model = held.settings.embeddings_model
-        return _shown(connection, tenant_id, api.read_labels(connection, tenant_id, query, meant, model))
+        return _shown(connection, tenant_id, api.read_labels(connection, tenant_id, query, meant))
 
     return _page(request, held.database.run(work), form=form, tokens=None, problem=problem, modes=get_args(SearchMode))
 

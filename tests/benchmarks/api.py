@@ -38,6 +38,7 @@ from service.folder import choose_port
 from service.processes import Command
 from tests.benchmarks.claiming import running_postgres
 from tests.benchmarks.loading import MODEL, N_TOKENS, Vectors, Words, find_words, load
+from tests.benchmarks.loading_runs import Runs, stored_runs
 from tests.chaos.servers import Server
 from tests.service.conftest import bearer, make_key
 
@@ -80,7 +81,10 @@ PAGES: dict[str, Kind] = {
     "page: feature": Kind(4, 80),
     "page: search": Kind(2, 80),
     "page: runs": Kind(1, 80),
+    "page: run, done": Kind(1, 80),
+    "page: run, a million jobs": Kind(2, 80),
     "page: compare": Kind(1, 80),
+    "page: compare, two runs": Kind(2, 80),
     "page: schedules": Kind(1, 80),
     "page: playground": Kind(1, 80),
 }
@@ -122,6 +126,7 @@ def main() -> None:
             dictionary = _loaded(connection, options.features) or load(
                 connection, options.features, words, lambda said: console.print(said, style="dim")
             )
+            runs = stored_runs(connection, dictionary, options.features)
             sizes = _sizes(connection, options.features)
             recall = _recall(connection, dictionary, words, lambda texts: _embed(embeddings_url, texts))
         load_s = time.monotonic() - started
@@ -129,7 +134,7 @@ def main() -> None:
             asker = Asker(url, make_key(postgres.url), dictionary, options.features, words)
             _ask_all(asker, options.rate, min(10.0, options.seconds))  # what is asked first has to come from the disk
             answers = _ask_all(asker, options.rate, options.seconds)
-            asker.look_at_pages()
+            asker.look_at_pages(runs)
             _ask_all(asker, PAGES_RATE, min(10.0, options.seconds))
             answers += _ask_all(asker, PAGES_RATE, options.seconds)
             rss_mb = process.memory_info().rss / 2**20
@@ -171,9 +176,9 @@ class Asker:
         can_bulk = self._send(self._bulk(random.Random(0), 1)) != 404
         self.kinds = {name: kind for name, kind in KINDS.items() if can_bulk or name != "10,000 labels"}
 
-    def look_at_pages(self) -> None:
-        """Ask for pages from now on."""
-        self.kinds = PAGES
+    def look_at_pages(self, runs: Runs) -> None:
+        """Ask for pages from now on, those of some runs among them."""
+        self.kinds, self._runs = PAGES, runs
         self._http.headers["Accept"] = "text/html"
 
     def ask(self, number: int, due: float) -> Answer:
@@ -222,6 +227,13 @@ class Asker:
                 return f"{dictionary}/features/{draw.randrange(self._n)}", {}
             case "search":
                 return "/search", self._question("search by words", draw)
+            case "run, done":
+                return f"/runs/{self._runs.done}", {}
+            case "run, a million jobs":
+                return f"/runs/{self._runs.running}", {}
+            case "compare, two runs":
+                after = draw.randrange(self._n)
+                return "/compare", {"run": str(self._runs.running), "other": str(self._runs.done), "after": after}
             case "playground":
                 return "/playground", {"dictionary": str(self._dictionary)}
         return f"/{name}", {}

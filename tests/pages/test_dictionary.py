@@ -12,6 +12,7 @@ from tests.pages.browsing import NARROW
 from tests.pages.conftest import Visitor, serious
 from tests.pages.labelled import TEXTS, change, label, report
 from tests.service.conftest import Api, SpecMaker, make_key
+from tests.service.planting import measure
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -146,7 +147,7 @@ def test_a_part_of_the_scatter_that_is_picked_filters_the_rows(visit: Visitor, a
     expect(window.page.get_by_label("Filters in force").get_by_role("listitem")).to_have_count(5)
 
 
-def test_the_page_takes_few_requests_beside_the_scatter_and_nothing_moves(visit: Visitor, known: Dictionary) -> None:
+def test_the_page_takes_few_requests_and_nothing_moves(visit: Visitor, known: Dictionary) -> None:
     window = visit()
     asked: list[str] = []
     window.page.on("request", lambda request: asked.append(request.url))
@@ -156,7 +157,7 @@ def test_the_page_takes_few_requests_beside_the_scatter_and_nothing_moves(visit:
     )
     window.go(path(known))
     window.page.locator("#scatter .u-over").wait_for()
-    assert len([url for url in asked if not url.endswith("/scatter")]) <= 12
+    assert len(asked) <= 12
     assert window.page.evaluate("window.moved") < 0.01
 
 
@@ -200,6 +201,30 @@ def test_hostile_labels_are_text_and_short(visit: Visitor, known: Dictionary) ->
     cell = window.page.locator("table.features tbody tr").nth(5).locator("a bdi")
     assert cell.inner_text().startswith("<script>alert(1)</script>")
     assert cell.evaluate("element => getComputedStyle(element).unicodeBidi") == "isolate"
+
+
+def test_a_dictionary_that_was_never_run_says_how_to_begin(visit: Visitor, neurons: Dictionary) -> None:
+    window = visit(java_script_enabled=False)
+    window.go(path(neurons))
+    said = window.page.locator(".notice").inner_text()
+    assert f"glossarium run {neurons.id} --features random:24:0" in said
+
+
+def test_how_well_it_reconstructs_is_said_and_what_may_be_wrong_with_it(
+    visit: Visitor, api: Api, known: Dictionary
+) -> None:
+    (run,) = api.client.runs(known.id)
+    window = visit()
+    window.go(path(known))
+    assert "FVU" not in window.page.locator("main").inner_text()
+    measure(api.settings.database_url, run.id)
+    window.go(path(known))
+    assert "FVU 0.17, L0 32.0, 2.1% silent on 3,842 tokens" in window.page.locator(".strip").inner_text()
+    assert window.page.locator(".notice:visible").count() == 0
+    doubt = {"mistake": "layer", "suggestion": "<b>", "fvu": 0.1, "by_dimension": 0.1, "certain": False}
+    measure(api.settings.database_url, run.id, suspicions=[doubt], verdict="but not as well as elsewhere: <b>")
+    window.go(path(known))
+    assert "but not as well as elsewhere: <b>" in window.page.locator(".notice:visible").inner_text()
 
 
 def test_a_dictionary_without_weights_says_what_it_waits_for(visit: Visitor, api: Api, spec_of: SpecMaker) -> None:

@@ -207,6 +207,17 @@ def test_keys_go_to_the_features_beside_but_not_while_typing(visit: Visitor, kno
     assert page.get_by_role("link", name=re.compile("^\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}")).count() == 0
 
 
+def test_a_text_goes_from_the_feature_to_the_playground(visit: Visitor, known: Dictionary) -> None:
+    window = visit()
+    page = window.page
+    window.go(path_of(known, WHOLE))
+    page.get_by_label("A text of yours").fill("the Danube & the Rhine")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/playground?**")
+    assert page.locator("#text").input_value() == "the Danube & the Rhine"
+    assert page.locator(f"[data-picked='{WHOLE}']").count() == 1
+
+
 def test_a_label_is_corrected_and_withdrawn(visit: Visitor, known: Dictionary, api: Api) -> None:
     window = visit()
     page = window.page
@@ -253,7 +264,7 @@ def test_who_comes_second_sees_the_other_text_and_decides(visit: Visitor, known:
 def test_a_key_that_only_reads_is_offered_no_change(visit: Visitor, known: Dictionary, api: Api) -> None:
     window = visit(key=make_key(api.settings.database_url, "read"))
     window.go(path_of(known, WHOLE))
-    assert window.page.locator("[data-edit]").count() == 0
+    assert window.page.locator("[data-edit], #try").count() == 0
     assert window.page.get_by_role("link", name="correct it").count() == 0
 
 

@@ -22,6 +22,23 @@ def test_an_empty_install_says_how_to_begin(visit: Visitor) -> None:
     assert serious(window.page) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/search", "Search"),
+        ("/playground", "There is no dictionary here yet"),
+        ("/runs", "There are no runs yet"),
+        ("/compare", "There are no runs"),
+        ("/schedules", "There are none yet"),
+    ],
+)
+def test_every_page_of_an_empty_install_helps(visit: Visitor, path: str, says: str) -> None:
+    window = visit()
+    assert window.go(path).status == 200
+    assert says in window.page.locator("main").inner_text()
+    assert serious(window.page) == []
+
+
 def test_a_dictionary_shows_what_its_newest_report_says(visit: Visitor, api: Api, neurons: Dictionary) -> None:
     change(api, partial(label, neurons))
     change(api, partial(report, neurons))

@@ -1,7 +1,5 @@
 """The pages of runs: progress as it happens, spend, failures with their inputs, the report, and what changes a run."""
 
-import time
-
 import pytest
 from playwright.sync_api import expect
 
@@ -11,7 +9,6 @@ from schema.labels import Status
 from schema.records import Budget, Dictionary
 from schema.stages import Stage
 from schema.store import database, jobs, runs, spending
-from service.pages.kept import Kept
 from tests.pages.browsing import NARROW
 from tests.pages.conftest import Visitor, serious
 from tests.pages.planted_runs import HOSTILE, bury, do_all, fail_label, finish, label, report, submit
@@ -219,14 +216,3 @@ def test_what_is_not_a_run_is_not_found(visit: Visitor, api: Api, neurons: Dicti
     assert window.go("/runs/nonsense").status == 422
     foreign = make_key(api.settings.database_url, "read", "another")
     assert visit(key=foreign).go(f"/runs/{submit(api, neurons).id}").status == 404
-
-
-def test_what_took_long_is_kept_for_longer() -> None:
-    kept, times = Kept[str, int](), iter(range(100))
-
-    def slowly() -> int:
-        time.sleep(0.05)
-        return next(times)
-
-    assert [kept.get("run", slowly).value for _ in range(5)] == [0] * 5
-    assert kept.get("another", slowly).value == 1

@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from schema.errors import NotFound
 from schema.records import Budget, Dictionary, RunSpec
 from schema.schedules import Policy, Schedule, SchedulePatch, ScheduleSpec
-from schema.store import database
+from schema.store import database, refreshes
 from service.pages.schedules import policy_in_words
 from tests.pages.browsing import NARROW
 from tests.pages.conftest import Visitor, serious
@@ -122,6 +122,21 @@ def test_a_schedule_is_paused_resumed_and_deleted(visit: Visitor, api: Api, sche
     page.wait_for_url(f"{api.url}/schedules")
     with pytest.raises(NotFound):
         api.client.schedule(schedule.id)
+
+
+def test_a_refresh_is_asked_for_and_watched_until_it_begins(visit: Visitor, api: Api, schedule: Schedule) -> None:
+    window = visit()
+    window.go(f"/schedules/{schedule.id}")
+    page = window.page
+    page.get_by_role("button", name="Refresh now").press("Enter")
+    newest = page.locator("#past tbody tr").first
+    expect(newest).to_contain_text("due")
+    page.get_by_role("button", name="Refresh now").press("Enter")
+    expect(page.locator(".said")).to_contain_text("is not over; wait for its end")
+    refresh = next(api.client.refreshes(schedule.id))
+    with database.connect(api.settings.database_url) as connection:
+        refreshes.end(connection, refresh.id, "nothing")
+    expect(newest).to_contain_text("nothing was stale")
 
 
 def test_who_may_only_read_or_is_another_changes_and_sees_nothing(visit: Visitor, api: Api, schedule: Schedule) -> None:

@@ -1,7 +1,8 @@
 """Jobs against a model of them: claims, ends, losses, retries and cancels in random orders, 200 seeds.
 
 The model is a dictionary of states and the rules of the design in a few lines; after every step the database must hold
-exactly what the model holds. No process, no clock: a lease is over when the step says so.
+exactly what the model holds, and its tallies what a plain count of its jobs does. No process, no clock: a lease is over
+when the step says so.
 """
 
 import random
@@ -18,6 +19,7 @@ from schema.store.database import Connection
 from schema.store.jobs import Job
 from schema.store.run_features import RunFeature
 from tests.bare_run import store_bare_run
+from tests.schema.counting import counted, tallied
 
 N_SEEDS = 200
 N_FEATURES = 3
@@ -135,6 +137,7 @@ def claim(connection: Connection, run: uuid.UUID, model: Model, draw: random.Ran
     if draw.random() < 0.7:
         jobs.begin(connection, job)
         modelled.begun = True
+        jobs.heartbeat(connection, job, lease_s=3600, progress=draw.randrange(N_FEATURES + 2))
 
 
 def _is_held(connection: Connection, model: Model, job: Job) -> bool:
@@ -198,6 +201,8 @@ def cancel(connection: Connection, run: uuid.UUID, model: Model, draw: random.Ra
 
 def compare(connection: Connection, run: uuid.UUID, model: Model) -> None:
     model.settle()
+    connection.commit()
+    assert tallied(connection, run) == counted(connection, run)
     rows = connection.execute(
         "SELECT stage, block, corpus_shard, state, attempt, lost, deps_left FROM job WHERE run_id = %s", (run,)
     ).fetchall()

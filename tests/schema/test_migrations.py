@@ -7,12 +7,16 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
+from schema.graph import JobKey, NewJob
 from schema.labels import Label, Status
 from schema.records import Amount
-from schema.store import calls, database, features, labels, spending
+from schema.stages import Stage
+from schema.store import calls, database, features, jobs, labels, run_features, runs, spending
 from schema.store.calls import Call
 from schema.store.database import Connection
+from schema.store.run_features import RunFeature
 from tests.conftest import pg_dump
+from tests.schema.counting import counted, tallied
 
 
 @pytest.fixture
@@ -90,3 +94,30 @@ def test_runs_from_before_have_their_own_labels_and_where_those_name_a_later_run
     connection.execute((files("schema") / "migrations" / "0011.labels-of-runs.sql").read_bytes())
     for run, texts in ((run_id, ["own", "of both"]), (later, ["later's", "of both"])):
         assert [one.text for one in labels.of_run(connection, run)] == texts
+
+
+def test_runs_from_before_tallies_stand_as_they_stood(connection: Connection, run_id: uuid.UUID) -> None:
+    (dictionary_id,) = connection.execute("SELECT dictionary_id FROM run").fetchall()[0]
+    features.create(connection, dictionary_id, 3)
+    run_features.put(connection, run_id, [RunFeature(i, i, selected=i > 0, pooled=True) for i in range(3)])
+    jobs.insert(connection, run_id, [NewJob(JobKey(Stage.DESCRIBE, block), 0, 3, 3) for block in range(4)])
+    claimed = [jobs.claim(connection, list(Stage), owner="test", lease_s=60) for _ in range(3)]
+    done, dead, under_way = (job for job in claimed if job is not None)
+    jobs.finish(connection, done)
+    jobs.fail(connection, dead, reason="it failed", final=True)
+    jobs.heartbeat(connection, under_way, lease_s=60, progress=2)
+    for feature, method in ((0, "lexical"), (1, "lexical"), (2, None)):
+        label = Label(feature=feature, text="rivers", status=Status.OK, method=method, description_id=None)
+        labels.publish(connection, dictionary_id, run_id, label, "r")
+    labels.tally(connection, [run_id], [0, 1, 2])
+    for purpose, dollars in (("judge", 0.25), ("judge", 0.5), ("write", None)):
+        calls.put(connection, 1, run_id, Call(None, purpose, "p", "m", "ok", 2, 100, 40, 20, dollars, 1.5, False))
+    connection.commit()
+    before = [read(connection, run_id) for read in (runs.progress, runs.counts, calls.usage)]
+    assert [(one.method, one.n) for one in runs.counts(connection, run_id)] == [("lexical", 1), (None, 1)]
+    connection.execute("DROP TABLE stage_tally, label_tally, usage_tally")
+    connection.execute("DROP FUNCTION tally_made_jobs, tally_ended_job CASCADE")
+    connection.execute("DROP INDEX job_dead")
+    connection.execute((files("schema") / "migrations" / "0017.progress.sql").read_bytes())
+    assert [read(connection, run_id) for read in (runs.progress, runs.counts, calls.usage)] == before
+    assert tallied(connection, run_id) == counted(connection, run_id)

@@ -225,10 +225,19 @@ def test_pages_of_labels_go_by_feature(connection: Connection, dictionary_id: uu
     assert [one.text for one in labels.page(connection, dictionary_id, run_id=run_id)] == ["l2"]
 
 
-def test_a_run_counts_its_features_by_method_and_status(
+def test_a_run_counts_the_labels_that_it_gave_by_method_and_status(
     connection: Connection, dictionary_id: uuid.UUID, run_id: uuid.UUID
 ) -> None:
-    labels.publish(connection, dictionary_id, run_id, label(0, "only in the pool"), "a")
-    labels.publish(connection, dictionary_id, run_id, label(1, "rivers"), "a")
-    counts = [(row.method, row.status, row.n) for row in runs.counts(connection, run_id)]
-    assert counts == [("combined", "ok", 1), (None, "unlabelled", 1)]
+    earlier = new_run(connection, dictionary_id, [1, 2])
+
+    def publish(run: uuid.UUID, *made: Label) -> list[tuple[str | None, str, int]]:
+        for one in made:
+            labels.publish(connection, dictionary_id, run, one, f"{run} {one.feature}")
+        labels.tally(connection, [run], [one.feature for one in made])
+        return [(row.method, row.status, row.n) for row in runs.counts(connection, run)]
+
+    both = publish(earlier, label(1, "rivers"), label(2, None, status=Status.FAILED, method=None))
+    assert both == [("combined", "ok", 1), (None, "failed", 1)]
+    unlabelled = [(None, "unlabelled", 1)]
+    assert publish(run_id, label(0, "only in the pool"), label(1, "lakes")) == [("combined", "ok", 1), *unlabelled]
+    assert publish(run_id, label(2, "seas")) == [("combined", "ok", 2)]

@@ -28,6 +28,7 @@ def work_one(connection: Connection) -> Stage | None:
     if job is None:
         return None
     jobs.finish(connection, job)
+    connection.commit()
     return job.stage
 
 
@@ -52,7 +53,8 @@ def test_progress_counts_what_is_done_with_its_seconds(connection: Connection, s
     run = submit(connection, spec).run
     assert [work_one(connection), work_one(connection)] == [Stage.INGEST, Stage.EXEMPLARS]
     report = runs.report(connection, 1, run.id)
-    assert (report.state, report.counts) == ("running", ())
+    assert report.state == "running"
+    assert [(count.method, count.status, count.n) for count in report.counts] == [(None, "unlabelled", 3)]
     ingest, exemplars, merge = report.stages
     assert (exemplars.units, exemplars.units_done, exemplars.jobs_done, exemplars.dead) == (2, 1, 1, 0)
     assert exemplars.seconds > 0
@@ -66,6 +68,7 @@ def test_a_buried_job_is_counted_dead(connection: Connection, spec: RunSpec) -> 
     run = submit(connection, spec).run
     work_one(connection)
     connection.execute("UPDATE job SET state = 'dead' WHERE stage = 'exemplars' AND corpus_shard = 1")
+    connection.commit()
     (_, exemplars, _) = runs.progress(connection, run.id)
     assert (exemplars.dead, exemplars.jobs_done) == (1, 0)
 

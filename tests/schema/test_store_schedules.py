@@ -105,6 +105,33 @@ def test_a_slot_is_skipped_while_the_refresh_before_is_not_over(connection: Conn
     assert skipped.finished_at is not None
 
 
+def test_a_refresh_that_is_asked_for_is_a_slot_of_its_own(connection: Connection, schedule_id: UUID) -> None:
+    schedules.change(connection, 1, schedule_id, SchedulePatch(paused=True))
+    for _ in range(2):
+        schedules.fire_now(connection, 1, schedule_id, uuid.uuid4())
+        connection.commit()
+    second, first = refreshes.page(connection, schedule_id)
+    assert (first.state, second.state) == ("due", "skipped")
+    assert abs(datetime.now(UTC) - first.slot) < timedelta(minutes=1)
+    end(connection, schedule_id)
+    third = uuid.uuid4()
+    schedules.fire_now(connection, 1, schedule_id, third)
+    assert refreshes.get(connection, 1, schedule_id, third).state == "due"
+    with pytest.raises(NotFound):
+        schedules.fire_now(connection, 2, schedule_id, uuid.uuid4())
+
+
+def test_a_slot_after_a_refresh_that_was_asked_for_counts_what_was_missed_since(
+    connection: Connection, schedule_id: UUID
+) -> None:
+    schedules.fire_now(connection, 1, schedule_id, uuid.uuid4())
+    end(connection, schedule_id)
+    (asked,) = refreshes.page(connection, schedule_id)
+    schedules.fire_due(connection, asked.slot + timedelta(days=3))
+    latest, _ = refreshes.page(connection, schedule_id)
+    assert (latest.state, latest.n_missed) == ("due", 2)
+
+
 def test_a_clock_that_jumps_doubles_nothing_and_silences_nothing(connection: Connection, schedule_id: UUID) -> None:
     for now in (MIDDAY, MIDDAY + timedelta(days=365), MIDDAY, MIDDAY + timedelta(days=1)):
         schedules.fire_due(connection, now)

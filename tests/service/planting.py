@@ -118,6 +118,17 @@ def find_all(url: str, things: Things) -> None:
         )
 
 
+def measure(url: str, run_id: UUID, **health: object) -> None:
+    """Store what the first job of a run finds of its dictionary's health."""
+    known = ("n_tokens", "fvu", "l0", "dead", "sink", "suspicions", "verdict", "fits")
+    found = {**{name: examples.DICTIONARY_HEALTH[name] for name in known}, **health}
+    with database.connect(url) as connection:
+        connection.execute(
+            "UPDATE job SET state = 'done', finished_at = now(), result = %s WHERE run_id = %s AND stage = 'ingest'",
+            (Jsonb({"corpus": "c", "health": found}), run_id),
+        )
+
+
 def index_labels(connection: database.Connection, model_name: str) -> None:
     """Do what the indexer does, with embeddings that are not asked for over HTTP."""
     model = indexing.register(connection, model_name, DIMENSIONS)

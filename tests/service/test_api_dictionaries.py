@@ -15,9 +15,10 @@ import psycopg
 import pytest
 
 from schema.errors import BadWeights, Conflict, InvalidInput, NotFound, ShapeMismatch, UnknownSite, UnknownSubject
-from schema.records import Dictionary, Encoder
+from schema.records import Dictionary, Encoder, RunSpec
 from service.deps import current_tenant
 from tests.service.conftest import D_MLP, MAX_UPLOAD, Api, SpecMaker, safetensors, weights
+from tests.service.planting import TERMS, measure
 
 GOOD = safetensors(weights())
 
@@ -281,6 +282,17 @@ def test_lists_come_in_pages(api: Api, spec_of: SpecMaker) -> None:
     assert [item["id"] for item in first["items"] + second["items"]] == [str(row.id) for row in reversed(made)]
     assert second["next_cursor"] is None
     assert list(api.client.dictionaries()) == made[::-1]
+
+
+def test_health_is_that_of_the_newest_run_that_measured_it(api: Api, neurons: Dictionary) -> None:
+    terms = RunSpec.model_validate({"dictionary_id": neurons.id, **TERMS})
+    first, second, _ = (api.client.submit_run(terms, f"run {n}").id for n in range(3))
+    with pytest.raises(NotFound, match=f"no run has measured the health of dictionary {neurons.id}"):
+        api.client.dictionary_health(neurons.id)
+    for run_id, fvu in ((second, 0.25), (first, 0.5)):
+        measure(api.settings.database_url, run_id, fvu=fvu)
+        found = api.client.dictionary_health(neurons.id)
+        assert (found.run_id, found.fvu) == (second, 0.25)
 
 
 def test_a_deleted_dictionary_is_not_found(api: Api, neurons: Dictionary) -> None:

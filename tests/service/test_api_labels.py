@@ -9,8 +9,8 @@ import pytest
 from schema.edits import LabelEdit
 from schema.errors import Conflict, InvalidInput, NotFound
 from schema.evidence import TokenList, VocabularyProjection
-from schema.labels import Label, Provenance, Status
-from schema.lookups import MOST
+from schema.labels import FeatureSummary, Label, Provenance, Status
+from schema.lookups import MOST, BriefLabel
 from schema.records import Dictionary, RunSpec
 from schema.store import calls, database, evidence, labels, run_features
 from schema.store.calls import Call
@@ -55,6 +55,33 @@ def test_labels_come_in_the_order_asked_for_with_gaps_and_twice(
     ]
     assert found[2] is not None
     assert (found[2].author, found[2].method) == ("glossarium", "lexical")
+
+
+def test_a_label_by_a_person_says_who(api: Api, neurons: Dictionary, publish: Callable[..., int]) -> None:
+    text = 'ships \\ "ferries" & 🚢'
+    mine = api.client.edit_label(neurons.id, 3, LabelEdit(text=text, author="ada", seen=publish(3, "boats")))
+    publish(4, "harbours")
+    asked = [(neurons.id, 4), (neurons.id, 3)]
+    assert [one and (one.text, one.author) for one in api.client.find_labels(asked)] == [
+        ("harbours", "glossarium"),
+        (text, "ada"),
+    ]
+    api.client.withdraw_label(neurons.id, 3, mine.id or 0)
+    assert [one and one.author for one in api.client.find_labels(asked)] == ["glossarium", "glossarium"]
+
+
+def test_what_bulk_says_of_a_label_is_what_the_feature_says(
+    api: Api, neurons: Dictionary, publish: Callable[..., int]
+) -> None:
+    publish(3, "boats")
+    with database.connect(api.settings.database_url) as connection:
+        connection.execute("UPDATE feature SET input_value = 0.92, input_lift = -0.1, output_value = 1e-7")
+    (brief,) = api.client.find_labels([(neurons.id, 3)])
+    summary = api.client.feature(neurons.id, 3).summary
+    assert brief is not None
+    shared = BriefLabel.model_fields.keys() & FeatureSummary.model_fields.keys()
+    assert {"status", "method", "input_value", "output_lift"} <= shared
+    assert brief.model_dump(include=shared) == summary.model_dump(include=shared)
 
 
 def test_ten_thousand_labels_come_in_one_call_and_the_client_cuts_more(api: Api, neurons: Dictionary) -> None:

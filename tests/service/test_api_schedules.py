@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from schema.errors import BadSchedule, Conflict, InvalidInput, NotFound
 from schema.records import Dictionary, RunSpec
 from schema.schedules import FeatureDiff, Policy, Schedule, SchedulePatch, ScheduleSpec
-from schema.store import database
+from schema.store import database, refreshes
 from service import diffs, schedule_examples
 from service.cli import app
 from tests.service.conftest import Api, SpecMaker
@@ -203,6 +203,22 @@ def test_slots_and_their_diff_can_be_read(api: Api, schedule: Schedule) -> None:
     other = api.client.create_schedule(schedule.spec)
     with pytest.raises(NotFound):
         api.client.refresh(other.id, done)
+
+
+def test_a_refresh_is_asked_for_once_at_a_time(api: Api, schedule: Schedule, glossarium: Glossarium) -> None:
+    made = api.client.refresh_now(schedule.id, "key")
+    assert (made.state, made.schedule_id, made.n_missed) == ("due", schedule.id, 0)
+    assert api.client.refresh_now(schedule.id, "key") == made
+    with pytest.raises(Conflict, match=r"the refresh of .* UTC is not over; wait for its end, or cancel its run"):
+        api.client.refresh_now(schedule.id)
+    assert list(api.client.refreshes(schedule.id)) == [made]
+    refused = glossarium("schedule", "refresh", "nightly")
+    assert (refused.exit_code, "is not over" in refused.stderr) == (1, True)
+    with database.connect(api.settings.database_url) as connection:
+        refreshes.end(connection, made.id, "nothing")
+    assert told(glossarium("schedule", "refresh", "nightly", "--json"))["state"] == "due"
+    with pytest.raises(NotFound):
+        api.client.refresh_now(uuid.uuid4())
 
 
 def test_a_run_is_put_on_a_schedule_from_the_command_line(api: Api, spec: ScheduleSpec, glossarium: Glossarium) -> None:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from pydantic import SecretStr
@@ -15,7 +16,7 @@ from schema.settings import Settings
 from schema.store import database, labels, tokens
 from schema.store.search import Key
 from schema.store.tokens import TokenLists
-from service import meaning
+from service import meaning, search
 from service.cli import app
 from service.fusion import RANK_CONSTANT, fuse
 from tests.llm_server import DIMENSIONS, LLMServer
@@ -120,6 +121,19 @@ def test_pages_follow_each_other(api: Api, known: Dictionary) -> None:
             break
     assert seen == indices(whole)
     assert len(seen) == len(LABELS)
+
+
+def test_the_first_page_decides_how_deep_a_search_looks(
+    api: Api, known: Dictionary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "LEAST_DEPTH", 2)
+    ask = partial(api.client.search, "river boats fish", mode="meaning")
+    first = ask(limit=1)
+    rest = ask(limit=100, cursor=first.next_cursor)
+    whole = indices(ask(limit=100))
+    assert len(whole) == len(LABELS)
+    assert indices(first) + indices(rest) == whole[:2]
+    assert rest.next_cursor is None
 
 
 def test_where_the_endpoint_is_away_words_answer_and_say_so(api: Api, known: Dictionary, server: LLMServer) -> None:

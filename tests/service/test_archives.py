@@ -69,6 +69,7 @@ def whole(api: Api, spec_of: SpecMaker, tmp_path: Path) -> Dictionary:
         descriptions.put_sentences(connection, written)
         newer = Label(feature=3, text="newer", status=Status.OK, method="combined", description_id=described.id)
         labels.publish(connection, made.id, run_id, newer, "l2")
+        labels.tally(connection, [run_id], [newer.feature])
     return api.client.dictionary(made.id)
 
 
@@ -107,6 +108,8 @@ def test_an_import_has_all_that_the_api_shows(api: Api, elsewhere: Api, whole: D
     assert [score.description_id for score in after.scores if score.kind == "input"] == [described.id]
     history = elsewhere.http.get(f"/v1/dictionaries/{made.id}/features/3/labels").json()
     assert history[0]["text"] == "newer"
+    counts = [[where.client.run(run.id).counts for run in where.client.runs()] for where in (api, elsewhere)]
+    assert counts[0] == counts[1]
     with database.connect(elsewhere.settings.database_url) as connection:
         given = [labels.of_run(connection, run.id) for run in elsewhere.client.runs(made.id)]
     assert [[(one.feature, one.text) for one in some] for some in given] == [[(3, "newer")], []]

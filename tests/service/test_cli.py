@@ -14,7 +14,7 @@ from schema.settings import load_settings
 from schema.store import database, reports
 from service import examples
 from service.cli import app
-from tests.service.conftest import Api
+from tests.service.conftest import Api, SpecMaker
 
 Glossarium = Callable[..., Result]
 
@@ -130,6 +130,38 @@ def test_a_folder_is_no_corpus_to_upload(at_api: Glossarium, neurons: Dictionary
     result = at_api("run", neurons.id, "--corpus", tmp_path)
     assert result.exit_code == 2
     assert "a folder can't be uploaded" in result.stderr
+
+
+def test_a_run_that_was_paused_or_cancelled_is_printed_as_json(at_api: Glossarium, neurons: Dictionary) -> None:
+    run = json.loads(at_api("run", neurons.id, "--no-wait", "--json").stdout)["id"]
+    for command, state in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")):
+        changed = json.loads(at_api(command, run, "--json").stdout)
+        assert [(one["id"], one["state"]) for one in changed] == [(run, state)]
+
+
+def test_what_is_stored_is_listed_and_deleted_by_its_name(
+    at_api: Glossarium, api: Api, neurons: Dictionary, tmp_path: Path
+) -> None:
+    file = tmp_path / "mails.jsonl"
+    file.write_text('{"text": "a mail"}\n')
+    corpus = api.client.upload_corpus(file)
+    assert f"{corpus.id}  mails.jsonl  {file.stat().st_size} bytes" in at_api("corpora").stdout
+    assert json.loads(at_api("corpora", "--json").stdout)[0]["sha256"] == corpus.sha256
+    assert at_api("collect", "both", neurons.id).exit_code == 0
+    assert "its dictionaries stay" in at_api("delete", "both", "--yes").stdout
+    assert list(api.client.collections()) == []
+    asked = at_api("delete", neurons.spec.name)  # and nobody answers
+    assert asked.exit_code == 1
+    assert f"delete dictionary {neurons.id}" in asked.stderr
+    assert len(list(api.client.dictionaries())) == 1
+    assert at_api("delete", neurons.spec.name, "--yes").exit_code == 0
+    assert list(api.client.dictionaries()) == []
+    assert "no dictionary" in at_api("delete", neurons.spec.name, "--yes").stderr
+
+
+def test_a_name_that_is_no_plain_text_moves_no_cursor(at_api: Glossarium, api: Api, spec_of: SpecMaker) -> None:
+    api.client.submit_dictionary(spec_of(name="odd\x1b[2J\x07[/]"))
+    assert "odd·[2J·[/]" in at_api("dictionaries").stdout
 
 
 def test_a_cancelled_run_makes_status_fail(at_api: Glossarium, neurons: Dictionary) -> None:

@@ -92,9 +92,10 @@ def test_nothing_is_wrong_with_a_deployment_that_is_well(well: Settings) -> None
     found = list(examine(well))
     assert [finding for finding in found if finding.state != "ok"] == []
     assert {finding.check for finding in found} >= {
-        "database", "extensions", "migrations", "durability", "connections", "redis", "redis memory", "blobs", "disk",
-        "secret", "subjects", "llm default", "price of default", "llm large", "price of large", "embeddings",
-        "subject worker", "llm worker", "control worker", "beat", "clocks", "shared blobs", "shared secret", "releases",
+        "database", "extensions", "migrations", "durability", "changes", "connections", "redis", "redis memory",
+        "blobs", "disk", "secret", "subjects", "llm default", "price of default", "llm large", "price of large",
+        "embeddings", "subject worker", "llm worker", "control worker", "beat", "clocks", "shared blobs",
+        "shared secret", "releases",
     }  # fmt: skip
     assert "512 dimensions" in next(finding.said for finding in found if finding.check == "embeddings")
 
@@ -103,6 +104,12 @@ def test_a_database_that_loses_commits_is_told(well: Settings) -> None:
     finding = wrong(well)["durability"]
     assert "fsync is off" in finding.said
     assert finding.advice
+
+
+def test_a_database_that_is_read_only_is_told(well: Settings) -> None:
+    with psycopg.connect(well.database_url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = on")
+    assert wrong(well)["changes"].said == "Postgres is read-only"
 
 
 CHANGES: list[tuple[str, dict[str, object], str]] = [

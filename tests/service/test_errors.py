@@ -54,7 +54,6 @@ def test_the_client_raises_what_the_service_raised(kind: type[GlossariumError]) 
         (psycopg.OperationalError("x"), errors.DatabaseUnavailable),
         (psycopg.InterfaceError("x"), errors.DatabaseUnavailable),
         (psycopg.errors.QueryCanceled("x"), errors.Unavailable),
-        (psycopg.errors.DiskFull("x"), errors.StorageFull),
         (psycopg.errors.UntranslatableCharacter("x"), errors.InvalidInput),
         (psycopg.errors.ForeignKeyViolation("x"), errors.Conflict),
         (psycopg.errors.UndefinedTable("x"), GlossariumError),

@@ -6,6 +6,9 @@ from schema.settings import Settings
 from schema.wire import Readiness
 from tests.service.conftest import Api, SpecMaker, serving
 
+END_OTHERS = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+
 
 def test_a_whole_installation_is_ready(api: Api) -> None:
     assert api.http.get("/health").json() == {"status": "ok"}
@@ -49,11 +52,18 @@ def test_without_the_database_everything_but_health_is_503(settings: Settings, s
         assert response.headers["retry-after"] == "5"
 
 
+def test_a_read_only_database_is_read_and_every_change_is_503(api: Api, spec_of: SpecMaker) -> None:
+    with psycopg.connect(api.settings.database_url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = on")
+        connection.execute(END_OTHERS)
+    assert api.http.get("/v1/runs").status_code == 200
+    response = api.http.post("/v1/dictionaries", json=spec_of().model_dump(mode="json"))
+    assert "read-only" in api.problem(response, 503, "DatabaseUnavailable")
+    assert response.headers["retry-after"] == "5"
+
+
 def test_connections_that_the_server_ended_are_replaced(api: Api) -> None:
     assert api.http.get("/v1/runs").status_code == 200
     with psycopg.connect(api.settings.database_url, autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+        connection.execute(END_OTHERS)
     assert api.http.get("/v1/runs").status_code == 200

@@ -231,6 +231,16 @@ def test_the_command_makes_lists_and_revokes_keys(glossarium: Glossarium) -> Non
     assert glossarium("keys", "audit", "--by", "ada's notebook", "--json").stdout == "[]\n"
 
 
+def test_names_and_paths_in_tables_are_no_markup(glossarium: Glossarium, api: Api) -> None:
+    text = make_key(api.settings.database_url, "submit", name="[/] [x]")
+    with api.with_key(text) as http:
+        assert http.delete("/v1/schedules/[x]").status_code == 422
+    assert "[/] [x]" in glossarium("keys", "list").stdout
+    shown = glossarium("keys", "audit").stdout
+    assert "[/] [x]" in shown
+    assert "DELETE /v1/schedules/[x]" in shown
+
+
 def test_an_operator_makes_the_first_key_of_a_tenant_without_the_api(glossarium: Glossarium, api: Api) -> None:
     made = json.loads(glossarium("keys", "bootstrap", "--tenant", "physics", "--json").stdout)
     with Client(api.url, key=made["text"]) as physics:

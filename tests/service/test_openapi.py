@@ -1,5 +1,9 @@
 """The API's documentation: every operation has examples, and the examples are true."""
 
+import os
+import re
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
@@ -7,6 +11,7 @@ from pydantic import BaseModel
 
 from schema import comparisons, edits, lookups, usage, wire
 from schema.collections import Collection, CollectionRun, CollectionSpec
+from schema.health import MeasuredHealth
 from schema.keys import AuditEntry, Key, KeySpec, NewKey
 from schema.labels import Feature, FeatureSummary, Label
 from schema.records import Corpus, Dictionary, DictionarySpec, Run, RunSpec, RunTerms
@@ -48,6 +53,7 @@ OPERATIONS = [
         (DictionarySpec, examples.SAE_SPEC),
         (Dictionary, examples.DICTIONARY),
         (Dictionary, examples.DICTIONARY_WITH_WEIGHTS),
+        (MeasuredHealth, examples.DICTIONARY_HEALTH),
         (Corpus, examples.CORPUS),
         *((RunSpec, example["value"]) for example in examples.RUN_SPECS.values()),
         (Run, examples.RUN),
@@ -63,6 +69,7 @@ OPERATIONS = [
         *((SchedulePatch, example["value"]) for example in schedule_examples.SCHEDULE_PATCHES.values()),
         (Schedule, schedule_examples.SCHEDULE),
         (Refresh, schedule_examples.REFRESH),
+        (Refresh, schedule_examples.ASKED_REFRESH),
         (DiffPage, schedule_examples.DIFF),
         *((ActivationsSpec, example["value"]) for example in trial_examples.ACTIVATIONS_SPECS.values()),
         *((SteeringSpec, example["value"]) for example in trial_examples.STEERING_SPECS.values()),
@@ -114,6 +121,7 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "post /v1/dictionaries",
         "get /v1/dictionaries",
         "get /v1/dictionaries/{dictionary_id}",
+        "get /v1/dictionaries/{dictionary_id}/health",
         "delete /v1/dictionaries/{dictionary_id}",
         "put /v1/dictionaries/{dictionary_id}/weights",
         "get /v1/dictionaries/{dictionary_id}/features",
@@ -164,6 +172,7 @@ def test_the_document_has_every_operation_of_the_api() -> None:
         "patch /v1/schedules/{schedule_id}",
         "delete /v1/schedules/{schedule_id}",
         "get /v1/schedules/{schedule_id}/refreshes",
+        "post /v1/schedules/{schedule_id}/refreshes",
         "get /v1/schedules/{schedule_id}/refreshes/{refresh_id}",
         "get /v1/schedules/{schedule_id}/refreshes/{refresh_id}/diff",
         "post /v1/webhooks",
@@ -227,6 +236,23 @@ def test_the_page_is_served_under_a_strict_policy(api: Api) -> None:
     assert response.headers["content-type"].startswith("text/html")
     assert response.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
     assert api.http.get("/openapi.json").json()["info"]["title"] == "Glossarium"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_requests_of_the_page_run_in_a_shell(api: Api) -> None:
+    variables = {"GLOSSARIUM_API_URL": api.url, "GLOSSARIUM_API_KEY": api.key}
+    asked = [
+        (name, command)
+        for name, operation in OPERATIONS
+        for _, command in docs.commands(name.split()[0].upper(), name.split()[1], operation)
+        if set(re.findall(r"\$(\w+)", command)) <= set(variables)
+    ]
+    script = "\n".join(f"{command} -s -o /dev/null -w '%{{http_code}}\\n'" for _, command in asked)
+    answers = subprocess.check_output(["bash", "-eu"], input=script, env=os.environ | variables, text=True).split()
+    found = list(zip([name for name, _ in asked], answers, strict=True))
+    assert {status for name, status in found if name.startswith("get")} == {"200"}
+    assert {status for name, status in found if name in ("post /v1/dictionaries", "post /v1/keys")} == {"201"}
+    assert {status for _, status in found} <= {"200", "201", "404", "422"}  # of examples that name what is not here
 
 
 def test_what_stands_between_backticks_is_shown_as_code() -> None:

@@ -22,8 +22,9 @@ ADDRESSED = [one for one in OPERATIONS if "_id}" in one[1]]
 LISTS = [path for method, path, _ in OPERATIONS if method == "get" and path.startswith("/v1") and "{" not in path]
 REQUIRED = {"origin": "others", "name": "c", "seen": "1", "against": str(UUID(int=0))}
 """Values of query parameters that can't be left out."""
-NOT_YET = {"/v1/runs/{run_id}/report", "/v1/runs/{run_id}/diff"}
-"""What their owner is answered by 404 as well: the run is not finished, and compared with one that nobody has."""
+NOT_YET = {"/v1/runs/{run_id}/report", "/v1/runs/{run_id}/diff", "/v1/dictionaries/{dictionary_id}/health"}
+"""What their owner is answered by 404 as well: the run is not finished, is compared with one that nobody has, and
+measured nothing."""
 
 
 class Two(NamedTuple):

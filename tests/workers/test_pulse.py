@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from schema.errors import JobStopped, LeaseLost
 from schema.graph import JobKey, NewJob
@@ -18,6 +19,11 @@ from workers.pulse import Progress, Pulse
 
 CUT = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%AS held%'"""
+
+REFUSE = """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full';
+END $$;
+CREATE TRIGGER refuse BEFORE UPDATE OF progress ON job EXECUTE FUNCTION refuse()"""
 
 
 @pytest.fixture
@@ -94,6 +100,18 @@ def test_a_connection_that_is_cut_is_made_anew(settings: Settings, connection: C
         connection.execute("UPDATE run SET state = 'cancelled' WHERE id = %s", (job.run_id,))
         connection.commit()
         until(lambda: progress.stopped)
+
+
+def test_a_heartbeat_that_a_full_disk_refuses_is_tried_again(
+    settings: Settings, connection: Connection, job: Job
+) -> None:
+    connection.execute(REFUSE)
+    connection.commit()
+    with capture_logs() as logs, Pulse(settings).holding(job, Progress(), lease_s=1000):
+        until(lambda: any("disk that holds the database is full" in line.get("error", "") for line in logs))
+        connection.execute("DROP FUNCTION refuse() CASCADE")
+        connection.commit()
+        until(lambda: left_s(connection, job) > 900)
 
 
 def test_work_begins_once_with_its_first_move(database_url: str, connection: Connection, job: Job) -> None:

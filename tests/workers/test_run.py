@@ -283,6 +283,7 @@ def test_without_an_llm_every_feature_has_a_lexical_label(house: House, server: 
     run_id = house.submit(features="0-3", llm="none", methods=("lexical",))
     house.work()
     assert server.chats == []
+    assert [(count.method, count.status, count.n) for count in house.run(run_id).counts] == [("lexical", "ok", 4)]
     for label in house.labels(run_id).values():
         assert label.method == "lexical"
         assert label.output is not None

@@ -1,6 +1,6 @@
 // The feature page: from one feature to the next by keys, and corrections of the label.
 
-import { call, say } from "./api.js";
+import { call, say } from "./service.js";
 
 const KEYS = { ArrowLeft: "[", ArrowRight: "]" };
 

@@ -1,7 +1,7 @@
 // Runs in progress, rendered anew every two seconds while there are some and somebody looks. No stream is held open:
 // browsers allow a server few connections, and many tabs show this page.
 
-import { swap } from "./swap.js";
+import { swap } from "./service.js";
 
 const AGAIN_MS = 2000;
 const lost = document.querySelector("[data-connection]");

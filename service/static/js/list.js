@@ -7,8 +7,7 @@
 //                                   is picked becomes filters
 //   <p data-tells role="status">    tells readers of screens what the element with data-told in the results says
 
-import { say } from "./api.js";
-import { swap } from "./swap.js";
+import { say, swap } from "./service.js";
 
 const WAIT_MS = 200;
 const form = document.querySelector("form[data-follow]");

@@ -3,7 +3,7 @@
 //   <section id="progress" data-run="ID">…</section>     each element with data-run is swapped
 //   <p data-connection hidden></p>                        says when the connection is lost
 
-import { swap } from "./swap.js";
+import { swap } from "./service.js";
 
 const places = [...document.querySelectorAll("[data-run]")].map((place) => `#${place.id}`);
 const run = document.querySelector("[data-run]")?.dataset.run;

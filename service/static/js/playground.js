@@ -1,7 +1,6 @@
 // The playground asks for trials and names them in the address; the server renders how they stand, until they are over.
 
-import { call, say } from "./api.js";
-import { swap } from "./swap.js";
+import { call, say, swap } from "./service.js";
 import { watchTokens } from "./tokens.js";
 
 const LONGEST = 2000; // characters of a text that a link may hold; a longer one is in its trial, for a day

@@ -1,8 +1,7 @@
 // Pausing, resuming and cancelling a run. What is shown is swapped, so clicks are heard on the whole page.
 
-import { attempt, say } from "./api.js";
 import { asked } from "./page.js";
-import { swap } from "./swap.js";
+import { attempt, say, swap } from "./service.js";
 
 const places = [...document.querySelectorAll("[data-run]")].map((place) => `#${place.id}`);
 const id = document.querySelector("[data-run]").dataset.run;
