@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from schema.errors import BadCorpus, BadSelection, Conflict, InvalidInput, NotFound
-from schema.records import Dictionary, Run, RunSpec
+from schema.records import Dictionary, MethodCount, Run, RunSpec
 from schema.reports import RunReport
 from schema.settings import Settings
 from schema.stages import Stage
@@ -52,7 +52,8 @@ def test_a_run_is_stored_with_its_jobs_and_rung(api: Api, neurons: Dictionary, b
     assert message["headers"]["argsrepr"] == "['subject']"
     followed = api.client.run(run.id)
     assert [stage.stage for stage in followed.stages] == ["ingest", "exemplars", "merge"]
-    assert followed.model_copy(update={"stages": (), "usage": None}) == run
+    assert followed.counts == (MethodCount(method=None, status="unlabelled", n=4),)
+    assert followed.model_copy(update={"stages": (), "counts": (), "usage": None}) == run
 
 
 def test_a_run_is_followed_to_its_end(api: Api, neurons: Dictionary) -> None:
