@@ -63,6 +63,7 @@ _STATEMENTS = (
     """INSERT INTO run_feature (run_id, position, feature, selected, pooled, label_id)
        SELECT %(done)s, feature, feature, true, feature < 200, id
        FROM label WHERE dictionary_id = %(dictionary)s AND recipe = 'l' ORDER BY feature""",
+    "ANALYZE label, run_feature",  # or the next statement looks through all labels for each of its rows
     """INSERT INTO run_feature (run_id, position, feature, selected, pooled, label_id)
        SELECT %(running)s, before.position, before.feature, true, before.pooled,
               CASE WHEN before.feature < %(n)s * 6 / 10 THEN coalesce(label.id, before.label_id) END
