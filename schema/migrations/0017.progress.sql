@@ -20,13 +20,25 @@ CREATE FUNCTION tally_made_jobs() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     sign constant integer := CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END;
 BEGIN
-    INSERT INTO stage_tally AS tally (run_id, stage, slot, jobs, units)
-    SELECT changed.run_id, changed.stage, 0, sign * count(*), sign * sum(changed.units)
+    INSERT INTO stage_tally AS tally (
+        run_id, stage, slot, jobs, units, jobs_done, units_done, dead, seconds, first_started_at, last_finished_at)
+    SELECT changed.run_id, changed.stage, 0, sign * count(*), sign * sum(changed.units),
+           sign * count(*) FILTER (WHERE changed.state = 'done'),
+           sign * coalesce(sum(changed.units) FILTER (WHERE changed.state = 'done'), 0),
+           sign * count(*) FILTER (WHERE changed.state = 'dead'), sign * coalesce(sum(changed.seconds), 0),
+           min(changed.started_at), max(changed.finished_at)
     FROM changed JOIN run ON run.id = changed.run_id
     GROUP BY changed.run_id, changed.stage
     ORDER BY changed.run_id, changed.stage
     ON CONFLICT (run_id, stage, slot) DO UPDATE
-    SET jobs = tally.jobs + excluded.jobs, units = tally.units + excluded.units;
+    SET jobs = tally.jobs + excluded.jobs,
+        units = tally.units + excluded.units,
+        jobs_done = tally.jobs_done + excluded.jobs_done,
+        units_done = tally.units_done + excluded.units_done,
+        dead = tally.dead + excluded.dead,
+        seconds = tally.seconds + excluded.seconds,
+        first_started_at = least(tally.first_started_at, excluded.first_started_at),
+        last_finished_at = greatest(tally.last_finished_at, excluded.last_finished_at);
     RETURN NULL;
 END
 $$;

@@ -93,11 +93,4 @@ _STATEMENTS = (
                 (VALUES ('steering', 'subject'), ('describe', 'llm'), ('rank', 'control'), ('write', 'llm'),
                         ('activate', 'subject'), ('judge', 'llm'), ('publish', 'control')) AS stages (stage, queue)
        ) AS made""",
-    # Rows that come in already ended are in no tally: jobs end by updates.
-    """INSERT INTO stage_tally (run_id, stage, slot, jobs_done, units_done, dead, seconds, first_started_at,
-                                last_finished_at)
-       SELECT run_id, stage, 1, count(*) FILTER (WHERE state = 'done'),
-              coalesce(sum(units) FILTER (WHERE state = 'done'), 0), count(*) FILTER (WHERE state = 'dead'),
-              coalesce(sum(seconds), 0), min(started_at), max(finished_at)
-       FROM job WHERE run_id = %(running)s GROUP BY run_id, stage""",
 )
