@@ -314,7 +314,7 @@ def test_an_edit_adds_its_direction_where_it_says_and_only_there(case: Case, kin
 
 
 def test_an_edit_spares_position_0_unless_told_otherwise(case: Case) -> None:
-    directions, strengths = torch.ones(3, D_MODEL), torch.full((3,), 2.0)
+    directions, strengths = torch.eye(3, D_MODEL), torch.full((3,), 2.0)  # a norm takes no such shift away
     site = Site("resid_post", LAYER)
     edited = case.subject.hidden(case.batch, Edit.add(site, directions, strengths))
     assert torch.equal(edited[:, 0], case.subject.hidden(case.batch)[:, 0])
