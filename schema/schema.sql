@@ -311,7 +311,8 @@ BEGIN
            sign * count(*) FILTER (WHERE changed.state = 'done'),
            sign * coalesce(sum(changed.units) FILTER (WHERE changed.state = 'done'), 0),
            sign * count(*) FILTER (WHERE changed.state = 'dead'), sign * coalesce(sum(changed.seconds), 0),
-           min(changed.started_at), max(changed.finished_at)
+           min(changed.started_at) FILTER (WHERE changed.state IN ('done', 'dead')),
+           max(changed.finished_at) FILTER (WHERE changed.state IN ('done', 'dead'))
     FROM changed JOIN run ON run.id = changed.run_id
     GROUP BY changed.run_id, changed.stage
     ORDER BY changed.run_id, changed.stage

@@ -437,4 +437,4 @@ def test_chunks_of_features_together_are_the_encoding(
         chunks = [(low, activations.clone()) for low, activations in dictionary.encode_chunks(x)]  # one at a time
         assert [low for low, _ in chunks] == [0, 10, 20]
         joined = torch.cat([activations for _, activations in chunks], dim=-1)
-        torch.testing.assert_close(joined, dictionary.encode(x), rtol=1e-5, atol=1e-4, msg=name)  # chunks sum in another order
+        torch.testing.assert_close(joined, dictionary.encode(x), rtol=1e-5, atol=1e-4, msg=name)
