@@ -35,10 +35,9 @@ class Ends(NamedTuple):
     smallest: Ranked
 
 
-class _Screen(NamedTuple):
-    """A matrix (m, d): in bfloat16, the length of its longest row, and of the longest difference between the two."""
+class _Lengths(NamedTuple):
+    """Of a matrix: the length of its longest row, and of the longest difference between a row and its rounded form."""
 
-    rough: Tensor
     longest: float
     farthest: float
 
@@ -55,13 +54,13 @@ def ends(rows: Tensor, matrix: Tensor, k: int) -> Iterator[Ends]:
             yield Ends(largest(product, k), smallest(product, k))
         return
     rough = matrix.to(torch.bfloat16)
-    longest, farthest = _longest(exact), 0.0 if matrix.dtype == torch.bfloat16 else _longest(exact - rough.float())
-    screen = _Screen(rough, longest, farthest)
+    lost = 0.0 if matrix.dtype == torch.bfloat16 else _longest(exact - rough.float())
+    lengths = _Lengths(longest=_longest(exact), farthest=lost)
     start = 0
     for product in products(rows.to(torch.bfloat16), rough):
         some = rows[start : start + len(product)]
         start += len(product)
-        slack = _slack(some, screen)
+        slack = _slack(some, lengths)
         yield Ends(*(_settled(some, exact, product, slack, k, sign) for sign in (1, -1)))
 
 
@@ -82,15 +81,15 @@ def rows_at_once(n_columns: int) -> int:
     return max(1, _BLOCK_BYTES // (4 * n_columns))
 
 
-def _slack(rows: Tensor, screen: _Screen) -> Tensor:
+def _slack(rows: Tensor, of_matrix: _Lengths) -> Tensor:
     """Return how far an entry of the rough product may be from the exact one, its own rounding left out: (n,).
 
     By Cauchy and Schwarz: what both factors lost, and twice what a sum of d terms may lose.
     """
     rounded = rows.to(torch.bfloat16).float()
     lengths, lost = torch.linalg.vector_norm(rows, dim=1), torch.linalg.vector_norm(rows - rounded, dim=1)
-    summing = _SUMMING * rows.shape[1] * lengths * screen.longest
-    slack: Tensor = lost * screen.longest + (lengths + lost) * screen.farthest + summing
+    summing = _SUMMING * rows.shape[1] * lengths * of_matrix.longest
+    slack: Tensor = lost * of_matrix.longest + (lengths + lost) * of_matrix.farthest + summing
     return slack
 
 
