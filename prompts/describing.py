@@ -9,8 +9,9 @@ from prompts.evidence import Evidence
 from prompts.loader import Ask, load_prompt
 from prompts.paper import paper_messages_for
 from prompts.quoting import quote
-from schema.evidence import About, Calibration, EvidenceKind, SplitExemplars, SteeredText, TokenList, Window
+from schema.evidence import About, Calibration, SplitExemplars, SteeredText, TokenList, Window
 from schema.labels import Status
+from schema.needs import SHOWN
 from schema.records import Method, RunOptions
 
 # 24 tokens with the peak: what comes before tells more of the trigger, a little of what follows tells of the effect.
@@ -24,27 +25,11 @@ PART_OF_SEVERAL = 0.6
 
 PROMPT = "describe/feature.v1"
 """One for all methods: what their calls share is then the same, and an endpoint reads it once."""
-_KINDS: dict[Method, tuple[EvidenceKind, ...]] = {
-    "max_activating": ("exemplars",),
-    "vocabulary": ("vocabulary",),
-    "token_change": ("token_change",),
-    "steered_texts": ("steered_texts",),
-    "combined_vm": ("exemplars", "vocabulary"),
-    "combined_tm": ("exemplars", "token_change"),
-    "combined_vt": ("vocabulary", "token_change"),
-    "combined": ("exemplars", "vocabulary", "token_change"),
-}
-"""Kinds of evidence of each method that asks an LLM."""
 
 
 def asking_methods() -> tuple[Method, ...]:
     """Return the methods that ask an LLM about the evidence of a feature."""
-    return tuple(_KINDS)
-
-
-def kinds_of(method: Method) -> tuple[EvidenceKind, ...]:
-    """Return the kinds of evidence that a method shows an LLM."""
-    return _KINDS[method]
+    return tuple(SHOWN)
 
 
 def messages_for(method: Method, evidence: Evidence, options: RunOptions, secret: bytes) -> Ask | NotApplicable:
@@ -55,7 +40,7 @@ def messages_for(method: Method, evidence: Evidence, options: RunOptions, secret
     """
     if options.prompts == "paper":
         return paper_messages_for(method, evidence, secret)
-    kinds = _KINDS[method]
+    kinds = SHOWN[method]
     sizes = _sizes(options, len(kinds))
     sections = {kind: _SECTIONS[kind](evidence, sizes) for kind in kinds}
     missing = [section for section in sections.values() if isinstance(section, NotApplicable)]

@@ -8,11 +8,12 @@ import math
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from prompts.describing import PART_OF_SEVERAL, PROMPT, asking_methods, kinds_of
+from prompts.describing import PART_OF_SEVERAL, PROMPT, asking_methods
 from prompts.evaluation import CHOICE, CONTEXTS, CONTEXTS_PER_CALL, SENTENCES, SIMILAR
 from prompts.loader import load_prompt
 from prompts.paper import paper_prompt
 from schema.graph import N_CONTROL_FEATURES
+from schema.needs import SHOWN
 from schema.records import Method, RunOptions, RunSpec
 
 CHARACTERS_PER_TOKEN = 3.3
@@ -130,7 +131,7 @@ def _shared(id_: str) -> float:
 
 def _evidence(method: Method, options: RunOptions) -> float:
     """Return the tokens of the evidence that a method shows."""
-    kinds = kinds_of(method)
+    kinds = SHOWN[method]
     part = 1.0 if len(kinds) == 1 else PART_OF_SEVERAL
     sizes = {
         "exemplars": math.ceil(part * options.exemplars_in_prompt) * TOKENS_PER_EXEMPLAR,

@@ -8,12 +8,14 @@ distractors come from it. One report waits for all blocks.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from schema.records import RunOptions
+from schema.needs import kinds_made
+from schema.records import RunTerms
 from schema.stages import Stage
 
 N_CONTROL_FEATURES = 20  # 3-evaluation, "Controls": sentences that were written for 20 other features
 BYTES_PER_SHARD = 2_000_000  # about half a minute of corpus for a small subject on two cores
 ROWS_PER_BLOCK = 160  # steered texts: one batch of generation on a CPU
+FEATURES_PER_BLOCK = 32  # where nothing is steered
 
 
 class JobKey(NamedTuple):
@@ -60,8 +62,14 @@ def initial_jobs(n_shards: int) -> list[NewJob]:
     ]
 
 
-def features_per_block(options: RunOptions) -> int:
-    """Return how many features' steered texts, describe and score ones, fill a batch beside the unsteered ones."""
+def features_per_block(terms: RunTerms) -> int:
+    """Return how many features' steered texts, describe and score ones, fill a batch beside the unsteered ones.
+
+    Where no texts are steered, as many as make a job of about half a minute on two cores.
+    """
+    if "steered_texts" not in kinds_made(terms):
+        return FEATURES_PER_BLOCK
+    options = terms.options
     halves = 2 * options.n_steered_prompts
     of_feature = halves * 2 * len(options.kl_targets)
     return max(1, (ROWS_PER_BLOCK - halves) // max(of_feature, 1))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from schema.evidence import Exemplars, TokenList, VocabularyProjection
 from schema.graph import N_CONTROL_FEATURES
@@ -21,21 +22,24 @@ from workers.engine import Context, Outcome
 from workers.methods.corpus_evaluation import evaluate_sensitivity
 from workers.methods.free_scores import evaluate_free_input, evaluate_free_output
 from workers.methods.input_evaluation import SentenceActivations, evaluate_dead_input, evaluate_input
-from workers.methods.interventions import tokens_per_forward
+from workers.methods.interventions import run_clean, run_steered, tokens_per_forward
 from workers.methods.prompts_neutral import CALIBRATION
 from workers.methods.statistics import Measurement, unmeasured
 from workers.opened import Opened, open_dictionary
 from workers.score_recipe import score_recipe
 from workers.shapes import Shape, in_fixed_shapes
 from workers.similar import Similar, read_similar
-from workers.subject import Edit
 from workers.write import sentences_recipe
 
 _LONGEST = 512  # tokens of a written sentence that are read
 FREE_OUTPUT_TIMES = 10.0  # 3-evaluation, "Free scores": the feature at 10× its maximum
+_AMPLIFIED_AT_ONCE = 8  # features in a forward of one short prompt: few, as a block of steered features has few
 
 Activations = Mapping[str, Sequence[float]]
 """The largest activation of each feature of a block, by sentence."""
+
+
+Logits = NDArray[np.float32]
 
 
 class Tested(NamedTuple):
@@ -59,6 +63,8 @@ def activate_block(context: Context) -> Outcome:
     context.progress.advance()
     activations = _activations(context, tested)
     recipe = score_recipe(block, context.settings)
+    amplified = _amplified_logits(tested) if "free" in block.brief.spec.evaluations else {}
+    context.progress.advance()
     made: list[Score] = []
     left: dict[str, object] = {}
     for column, feature in enumerate(block.selected):
@@ -68,7 +74,7 @@ def activate_block(context: Context) -> Outcome:
         if "sensitivity" in block.brief.spec.evaluations:
             made.append(_sensitivity(tested, feature, own).score(feature, "sensitivity", recipe))
         if "free" in block.brief.spec.evaluations:
-            made += list(_free_scores(tested, feature, recipe))
+            made += list(_free_scores(tested, feature, amplified.get(feature), recipe))
         left[str(feature)] = {
             "own": {str(id_): _sides(own, written) for id_, written in _written(tested, feature)},
             "others": [_sides(own, written) for written in _controls(tested, feature)],
@@ -228,18 +234,17 @@ def _as_activations(sides: Sequence[Sequence[float]]) -> SentenceActivations:
     return SentenceActivations(np.array(activating), np.array(neutral))
 
 
-def _free_scores(tested: Tested, feature: int, recipe: str) -> Iterator[Score]:
+def _free_scores(tested: Tested, feature: int, logits: Logits | None, recipe: str) -> Iterator[Score]:
     seed = tested.block.brief.spec.seed
     exemplars, vocabulary = tested.exemplars.get(feature), tested.vocabulary.get(feature)
     if exemplars is None or vocabulary is None:
         return
     others = _other_lists(tested, feature)
     yield evaluate_free_input(exemplars, vocabulary.promoted, others, seed=seed).score(feature, "free_input", recipe)
-    if not exemplars.n_firing:
+    if logits is None:
         dead = unmeasured(Status.DEAD, f"never fired in {exemplars.n_tokens} tokens, so it has no maximum")
         yield dead.score(feature, "free_output", recipe)
         return
-    logits = _amplified_logits(tested.opened, feature, FREE_OUTPUT_TIMES * exemplars.max)
     measured = evaluate_free_output(logits, vocabulary.promoted, others, seed=seed)
     yield measured.score(feature, "free_output", recipe)
 
@@ -251,15 +256,27 @@ def _other_lists(tested: Tested, feature: int) -> list[TokenList]:
     return [projection.promoted for projection in known[:N_CONTROL_FEATURES]]
 
 
-def _amplified_logits(
-    opened: Opened, feature: int, strength: float
-) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """Return the next-token logits (1, n_vocab) after one neutral prompt, with α · w added behind the sink."""
-    subject, dictionary = opened
+def _amplified_logits(tested: Tested) -> dict[int, Logits]:
+    """Return the next-token logits (1, n_vocab) after one neutral prompt under each feature of the block that fires.
+
+    At 10 times its maximum, added behind the sink.
+    """
+    subject, dictionary = tested.opened
+    strengths = {
+        feature: FREE_OUTPUT_TIMES * known.max for feature, known in tested.exemplars.items() if known.n_firing
+    }
+    if not strengths:
+        return {}
+    alphas = torch.tensor(list(strengths.values()), device=subject.device)[:, None]
+    vectors = alphas * dictionary.directions(torch.tensor(list(strengths))).to(subject.device)
     batch = subject.batch([[subject.sink_id, *subject.tokenize(CALIBRATION[0].text)]])
-    direction = dictionary.directions(torch.tensor([feature]))
-    edit = Edit.add(dictionary.write_site, direction, torch.tensor([strength]))
-    logits: np.ndarray[tuple[int, int], np.dtype[np.float32]] = (
-        subject.unembed(subject.hidden(batch, edit)[:, -1]).cpu().numpy()
-    )
-    return logits
+
+    def measured() -> list[Logits]:
+        clean = run_clean(subject, dictionary.write_site, batch)
+        return [
+            row
+            for steered in run_steered(clean, vectors, _AMPLIFIED_AT_ONCE)
+            for row in subject.unembed(steered.hidden[:, :, -1]).cpu().numpy()
+        ]
+
+    return dict(zip(strengths, subject.at_once.fit("tokens", batch.ids.numel(), measured), strict=True))

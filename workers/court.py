@@ -9,6 +9,7 @@ import numpy as np
 
 from schema.evidence import Calibration, Exemplars, SteeredTexts, VocabularyProjection
 from schema.labels import Description, Score, ScoreKind, Status
+from schema.needs import kinds_made
 from schema.stages import Stage
 from schema.store import evidence, jobs
 from workers import recipes
@@ -65,6 +66,8 @@ class Court:
         def without(status: Status, reason: str) -> Case:
             return Case(feature, descriptions, PairHalves((), ()), {}, unmeasured(status, reason))
 
+        if "steered_texts" not in kinds_made(self.block.brief.spec):
+            return without(Status.NOT_APPLICABLE, "this run steers no texts")
         if not self._is_steered(feature):
             return without(Status.FAILED, "its steered texts could not be made")
         options = self.block.brief.spec.options

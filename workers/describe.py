@@ -5,14 +5,17 @@ from typing import NamedTuple
 
 from prompts import Ask, Message
 from prompts.composing import COPIES, Composition, NotApplicable, concatenate, copies_example
-from prompts.describing import asking_methods, kinds_of, messages_for
+from prompts.describing import messages_for
 from prompts.evidence import Evidence
 from schema.evidence import Calibration, EvidenceKind, Exemplars, SteeredTexts, TokenChange, VocabularyProjection
 from schema.labels import Description, Status
+from schema.needs import SHOWN, kinds_made
 from schema.profiles import LLMProfile
 from schema.recipes import digest
 from schema.records import Method, RunOptions
 from schema.store import descriptions, evidence
+from schema.store.database import Connection
+from schema.store.evidence import E
 from workers import recipes
 from workers.calls import together
 from workers.desk import Block, read_block
@@ -73,14 +76,18 @@ def _imported(context: Context, block: Block) -> dict[int, list[Description]]:
 
 
 def read_evidence(context: Context, block: Block) -> dict[int, Evidence]:
-    """Return what is stored of every feature of a block under this run's recipes."""
+    """Return what is stored of every feature of a block under this run's recipes, of the kinds that it makes."""
     indices, id_ = block.indices, block.brief.dictionary.id
+    made = kinds_made(block.brief.spec)
+
+    def load(connection: Connection, record: type[E]) -> dict[int, E]:
+        kind = evidence.kind_of(record)
+        return evidence.load(connection, id_, record, _recipe(block, kind), indices) if kind in made else {}
+
     with context.transaction() as connection:
-        exemplars = evidence.load(connection, id_, Exemplars, _recipe(block, "exemplars"), indices)
-        vocabulary = evidence.load(connection, id_, VocabularyProjection, _recipe(block, "vocabulary"), indices)
-        change = evidence.load(connection, id_, TokenChange, _recipe(block, "token_change"), indices)
-        calibration = evidence.load(connection, id_, Calibration, _recipe(block, "calibration"), indices)
-        texts = evidence.load(connection, id_, SteeredTexts, _recipe(block, "steered_texts"), indices)
+        exemplars, vocabulary = load(connection, Exemplars), load(connection, VocabularyProjection)
+        change, calibration = load(connection, TokenChange), load(connection, Calibration)
+        texts = load(connection, SteeredTexts)
     return {
         feature: Evidence(
             exemplars.get(feature),
@@ -261,12 +268,18 @@ def _ingredients(desk: Desk, feature: int, method: Method) -> dict[str, object]:
         "method": method,
         "feature": feature,
         "seed": desk.block.brief.spec.seed,
-        "evidence": [
-            _recipe(desk.block, kind) for kind in (kinds_of(method) if method in asking_methods() else _ALL_BUT_TEXTS)
-        ],
+        "evidence": [_recipe(desk.block, kind) for kind in _kinds_read(desk.block, method)],
         "parts": sorted(desk.block.brief.spec.methods) if method == "concat" else None,
         "llm": desk.llm.model if desk.llm and method == "concat" else None,
     }
+
+
+def _kinds_read(block: Block, method: Method) -> list[EvidenceKind]:
+    """Return the kinds of evidence that a method's description is made from."""
+    if method in SHOWN:
+        return list(SHOWN[method])
+    made = kinds_made(block.brief.spec)
+    return [kind for kind in _ALL_BUT_TEXTS if kind in made]
 
 
 def _find(desk: Desk, feature: int, recipe: str) -> Description | None:

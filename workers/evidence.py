@@ -152,7 +152,7 @@ def merge_exemplars(context: Context) -> Outcome:
         features.set_density(connection, brief.dictionary.id, everyone, densities, found.largest.tolist())
         run_features.put(connection, brief.run_id, chosen)
 
-    size = features_per_block(brief.spec.options)
+    size = features_per_block(brief.spec)
     blocks = blocks_of([entry.selected for entry in chosen], [entry.pooled for entry in chosen], size)
     context.progress.advance(1)
     return Outcome(write, {"n_tokens": found.n_tokens}, block_jobs(blocks))

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 
 from schema.evidence import AnyEvidence, Calibration, EvidenceKind
-from schema.store import evidence
+from schema.needs import kinds_made
+from schema.store import evidence, run_features
 from workers import recipes
 from workers.changing import Scene, changed_tokens, strengths_of
 from workers.desk import Block, read_block
@@ -20,6 +21,8 @@ from workers.methods.vocabulary import Readout, mean_direction, nearest_neighbou
 from workers.opened import Opened, open_dictionary
 
 N_NEIGHBOURS = 10
+PROJECTED_AT_ONCE = 1024
+"""Features of a run whose vocabulary projections are made together: a product of many rows costs each of them least."""
 
 
 class Bench(NamedTuple):
@@ -42,31 +45,48 @@ class Made(NamedTuple):
 
 
 def steer_block(context: Context) -> Outcome:
-    """Return the block's vocabulary projections, calibrations, token changes and steered texts, as far as missing."""
+    """Return what the block's features do to the output, in the kinds of evidence that the run makes."""
     block = read_block(context)
     bench = Bench(context, block, open_dictionary(context, block.brief, block.corpus))
     context.progress.advance()
-    _make(bench, "vocabulary", lambda features: _vocabulary(bench, features))
-    _make(bench, "calibration", lambda features: _calibration(bench, features))
-    _make(bench, "token_change", lambda features: _token_change(bench, features))
-    _make(bench, "steered_texts", lambda features: _steered_texts(bench, features))
+    kinds = kinds_made(block.brief.spec)
+    for kind, make in _MAKERS.items():
+        if kind in kinds and (absent := _absent(bench, kind, block.indices)):
+            _make(bench, kind, make, _absent(bench, kind, _beside(bench)) if kind == "vocabulary" else absent)
     context.progress.advance(len(block.indices))
     return Outcome(lambda connection: None, {"cosines": _cosines(bench)})
 
 
-def _make(bench: Bench, kind: EvidenceKind, compute: Callable[[list[int]], Made]) -> None:
-    """Compute and store a kind of evidence of those features of the block that lack it.
+def _absent(bench: Bench, kind: EvidenceKind, features: Sequence[int]) -> list[int]:
+    """Return those of some features that lack a kind of evidence."""
+    block = bench.block
+    recipe = recipes.evidence(kind, block.brief, block.corpus)
+    with bench.context.transaction() as connection:
+        return evidence.missing(connection, block.brief.dictionary.id, kind, recipe, features)
+
+
+def _beside(bench: Bench) -> list[int]:
+    """Return the features of the run that are projected together with the block's.
+
+    What two workers project at the same time is the same. A part of a divided block goes alone: it may hold what kills.
+    """
+    job, block = bench.context.job, bench.block
+    if len(block.features) == 1:
+        return block.indices
+    lo = job.feature_lo - job.feature_lo % PROJECTED_AT_ONCE
+    hi = max(lo + PROJECTED_AT_ONCE, job.feature_hi)
+    with bench.context.transaction() as connection:
+        return [entry.feature for entry in run_features.block(connection, job.run_id, lo, hi)]
+
+
+def _make(bench: Bench, kind: EvidenceKind, make: Callable[[Bench, list[int]], Made], features: list[int]) -> None:
+    """Compute and store a kind of evidence of some features.
 
     Stored at once, not with the end of the job: written again it is the same, and the next kind reads it.
     """
     block, context = bench.block, bench.context
-    recipe = recipes.evidence(kind, block.brief, block.corpus)
-    with context.transaction() as connection:
-        absent = evidence.missing(connection, block.brief.dictionary.id, kind, recipe, block.indices)
-    if not absent:
-        return
     started = time.monotonic()
-    made = compute(absent)
+    made = make(bench, features)
     seconds = time.monotonic() - started
     fingerprint = bench.opened.subject.fingerprint
     provenance = recipes.provenance(kind, block.brief, block.corpus, fingerprint, seconds, made.n_tokens)
@@ -124,6 +144,15 @@ def _steered_texts(bench: Bench, features: list[int]) -> Made:
     prompts = (*DESCRIBE[: options.n_prompts], *SCORE[: options.n_prompts])
     n_tokens = sum(len(subject.tokenize(prompt.text)) for prompt in prompts)
     return Made(dict(zip(features, made, strict=True)), n_tokens)
+
+
+_MAKERS: dict[EvidenceKind, Callable[[Bench, list[int]], Made]] = {
+    "vocabulary": _vocabulary,
+    "calibration": _calibration,
+    "token_change": _token_change,
+    "steered_texts": _steered_texts,
+}
+"""In the order in which one reads the other."""
 
 
 def _calibrations(bench: Bench, features: list[int]) -> dict[int, Calibration]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from schema.comparisons import RunChange
-from schema.graph import features_per_block
 from schema.labels import Status
 from schema.records import Method, Run
 from schema.stages import Stage
@@ -119,7 +118,7 @@ def _described(
 def _description_ids(connection: Connection, run: Run, methods: Sequence[Method], positions: range) -> list[int]:
     """Return the ids of the descriptions that a run has about some positions, and maybe about those beside them."""
     # Blocks hold so many positions or a few less, in their order: see `graph.blocks_of`.
-    size = features_per_block(run.spec.options)
+    size = _queries.block_size(connection, run_id=run.id) or 1
     blocks = range(max(0, positions.start // size - 1), positions.stop // size + 4)
     made = [job.result for job in jobs.results(connection, run.id, Stage.DESCRIBE, blocks) if job.result]
     ids = [id_ for result in made for of_one in result["descriptions"].values() for id_ in of_one]

@@ -44,6 +44,10 @@ WHERE run_feature.run_id = :run_id AND run_feature.position >= :lo AND run_featu
 ORDER BY run_feature.position
 LIMIT 1;
 
+-- name: block_size$
+-- The first blocks are those of the pool, and may be smaller.
+SELECT max(feature_hi - feature_lo) FROM job WHERE run_id = :run_id AND stage = 'describe' AND block < 1000;
+
 -- name: described
 -- Of several descriptions by one method, as others' labels may be, the first.
 SELECT DISTINCT ON (description.feature, description.method)

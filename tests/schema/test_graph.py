@@ -3,7 +3,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.graph import JobKey, block_jobs, blocks_of, initial_jobs, shards_of
+from schema.graph import (
+    FEATURES_PER_BLOCK,
+    ROWS_PER_BLOCK,
+    JobKey,
+    block_jobs,
+    blocks_of,
+    features_per_block,
+    initial_jobs,
+    shards_of,
+)
+from schema.records import RunOptions, RunTerms
 from schema.stages import Stage
 
 
@@ -14,6 +24,14 @@ def test_shards_grow_with_the_corpus() -> None:
 def test_the_merge_waits_for_every_shard() -> None:
     *_, merge = initial_jobs(3)
     assert [key.shard for key in merge.waits_for] == [0, 1, 2]
+
+
+def test_a_block_is_one_batch_of_steered_texts_and_more_where_there_are_none() -> None:
+    options = RunOptions(n_steered_prompts=3, kl_targets=(0.25, 0.5))
+    rows = 2 * 3 * (1 + 4 * features_per_block(RunTerms(options=options)))  # unsteered ones, two targets, two signs
+    assert ROWS_PER_BLOCK - 2 * 3 * 4 < rows <= ROWS_PER_BLOCK
+    free = RunTerms(options=options, llm="none", evaluations=("free",))
+    assert features_per_block(free) == FEATURES_PER_BLOCK
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(0, 40), st.integers(1, 9))

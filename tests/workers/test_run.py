@@ -6,18 +6,24 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 
 from schema.evidence import Calibration, Exemplars, SteeredTexts, TokenChange, VocabularyProjection
 from schema.labels import Status
 from schema.presets import preset
 from schema.records import TokenChangeMethod
 from schema.stages import Stage
-from schema.store import database, jobs, reports, sweeper
+from schema.store import database, dictionaries, jobs, reports, sweeper
 from schema.store.evidence import Stored
 from tests.llm_server import LLMServer, words
 from tests.tiny import PlantedDictionary, planted_dictionary, planted_features
 from tests.workers.house import SMALL, House, open_house
 from workers.changing import N_COMPARED
+from workers.methods.free_scores import output_score
+from workers.methods.prompts_neutral import CALIBRATION
+from workers.methods.statistics import Vector
+from workers.opened import open_uploaded
+from workers.subject import Edit
 from workers.throttle import estimate_tokens
 
 
@@ -288,6 +294,57 @@ def test_without_an_llm_every_feature_has_a_lexical_label(house: House, server: 
         assert label.method == "lexical"
         assert label.output is not None
         assert label.output.success
+
+
+def test_free_scores_without_an_llm_steer_nothing(house: House, server: LLMServer) -> None:
+    run_id = house.submit(features="0-7", llm="none", methods=("lexical",), evaluations=("free",))
+    house.work()
+    assert (house.run(run_id).state, server.chats) == ("done", [])
+    planted = planted_features()
+    for feature, label in house.labels(run_id).items():
+        assert set(house.evidence(feature)) == {"exemplars", "vocabulary"}
+        assert (label.method, label.status) == ("lexical", Status.UNREPORTED)
+        assert planted[feature].triggers[0] in (label.text or "")
+        assert any(token in (label.text or "") for token in planted[feature].promoted)
+        scores = {score.kind: score for score in house.scores(feature)}
+        assert set(scores) == {"free_input", "free_output", "embedding_auroc"}
+        assert all(score.estimate is not None for score in scores.values())
+        output, projection = scores["free_output"].estimate, house.evidence(feature)["vocabulary"].record
+        assert output is not None
+        assert isinstance(projection, VocabularyProjection)
+        expected = output_score(amplified_alone(house, feature), projection.promoted.ids)
+        assert output.value == pytest.approx(expected, rel=1e-4)
+
+
+def amplified_alone(house: House, feature: int) -> Vector:
+    """Return the next-token logits (V,) after the neutral prompt with a feature at 10 times its maximum."""
+    with database.lend(house.pool) as connection:
+        record = dictionaries.get(connection, 1, house.dictionary_id)
+    subject, dictionary = open_uploaded(house.settings, record)
+    exemplars = house.evidence(feature)["exemplars"].record
+    assert isinstance(exemplars, Exemplars)
+    edit = Edit.add(
+        dictionary.write_site, dictionary.directions(torch.tensor([feature])), torch.tensor([10 * exemplars.max])
+    )
+    batch = subject.batch([[subject.sink_id, *subject.tokenize(CALIBRATION[0].text)]])
+    logits: Vector = subject.unembed(subject.hidden(batch, edit)[0, -1]).numpy()
+    return logits
+
+
+def test_vocabulary_is_projected_for_many_blocks_at_once_but_by_a_part_that_may_kill(house: House) -> None:
+    house.submit(features="0-15", llm="none", methods=("lexical",), options=SMALL.model_copy(update={"pool_size": 4}))
+    house.work([Stage.INGEST, Stage.EXEMPLARS, Stage.MERGE])
+    assert house.query("SELECT count(*) > 1 FROM job WHERE stage = 'steering'") == [(True,)]
+    made = "SELECT kind, count(*) FROM evidence WHERE kind IN ('calibration', 'vocabulary') GROUP BY kind ORDER BY kind"
+    [(everyone,)] = house.query("SELECT count(*) FROM run_feature")
+    assert house.engine().work([Stage.STEERING], lambda queues: True)
+    [(of_block,)] = house.query("SELECT units FROM job WHERE stage = 'steering' AND state = 'done'")
+    assert of_block != everyone
+    assert house.query(made) == [("calibration", of_block), ("vocabulary", everyone)]
+    house.query("DELETE FROM evidence RETURNING 1")
+    house.query("UPDATE job SET feature_hi = feature_lo + 1 WHERE stage = 'steering' AND state = 'ready' RETURNING 1")
+    assert house.engine().work([Stage.STEERING], lambda queues: True)
+    assert house.query(made) == [("calibration", 1), ("vocabulary", 1)]
 
 
 def test_alive_selects_what_fired(house: House) -> None:

@@ -104,12 +104,13 @@ def run_clean(subject: Subject, site: Site, batch: Batch) -> CleanRun:
     return CleanRun(subject, place, batch, layer, subject.residual_in(batch, layer))
 
 
-def run_steered(clean: CleanRun, vectors: Tensor) -> Iterator[Steered]:
+def run_steered(clean: CleanRun, vectors: Tensor, most: int | None = None) -> Iterator[Steered]:
     """Yield hidden states under each added vector, in order, one forward at a time.
 
     vectors: (n, d) what is added: α · w. Zeros give the clean hidden states, computed in the same shape.
+    most:    vectors in a forward, where as many as fit would mostly be padding.
     """
-    size = clean.vectors_per_forward
+    size = min(clean.vectors_per_forward, most or clean.vectors_per_forward)
     tiled = tile(clean, size)
     for start in range(0, len(vectors), size):
         chunk = vectors[start : start + size]
