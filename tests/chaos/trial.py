@@ -1,11 +1,12 @@
 """A run that something is done to, how much of it, and what came of it."""
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
 from schema.records import Run
-from tests.chaos.arena import SWEEP_S, Arena, furnish
+from tests.chaos.arena import SWEEP_S, Arena, Recovery, furnish
 from tests.chaos.oracle import Books, balance, check
 
 TWO_SWEEPS_S = 2 * SWEEP_S
@@ -25,16 +26,25 @@ FULL = Size(features=120, kills=30, many=2000, long_s=60.0)
 
 
 class Outcome(NamedTuple):
-    """What came of a fault. recovered_s: until a job that was begun afterwards was done, at worst."""
+    """What came of a fault, at worst.
+
+    recovered_s:  until a job that was begun afterwards, or that its worker lost, was done.
+    added_s:      of that, what the fault cost: without the time of the job, or of a lease that had to end.
+    """
 
     fault: str
     injected: int
     lost: int
     doubled: int
-    recovered_s: float
-    allowed_s: float
+    recovered_s: float | None
+    added_s: float | None
     seconds: float
     detail: str
+
+
+def worst(recoveries: Sequence[Recovery]) -> Recovery:
+    """Return the longest times."""
+    return Recovery(max(one.seconds for one in recoveries), max(one.added_s for one in recoveries))
 
 
 class Trial:
@@ -64,10 +74,12 @@ class Trial:
         """Wait for the end of the run, and hold it against the oracle."""
         return settled(self.arena, self.id, self.served, unresolved=unresolved, dead=dead)
 
-    def outcome(self, name: str, injected: int, books: Books, recovered: float, allowed: float, detail: str) -> Outcome:
-        seconds = round(time.monotonic() - self.started, 1)
+    def outcome(self, name: str, injected: int, books: Books, recovery: Recovery | None, detail: str) -> Outcome:
+        """Return what came of a fault that was injected so often."""
         assert injected > 0, f"{name} was not injected"
-        return Outcome(name, injected, books.missing, books.doubled, round(recovered, 2), allowed, seconds, detail)
+        recovered_s, added_s = (None, None) if recovery is None else (round(s, 2) for s in recovery)
+        seconds = round(time.monotonic() - self.started, 1)
+        return Outcome(name, injected, books.missing, books.doubled, recovered_s, added_s, seconds, detail)
 
 
 def settled(arena: Arena, run_id: UUID, before: int, *, unresolved: int = 0, dead: int = 0) -> Books:
