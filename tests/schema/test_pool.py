@@ -1,5 +1,6 @@
 """A pool of connections whose server goes away and comes back."""
 
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -72,3 +73,13 @@ def test_a_pool_is_back_soon_after_its_server_however_long_that_was_away(
             time.sleep(4)  # in the pause of a pool that doubles them, from 3 to 7 s
             assert not asked.done()
         asked.result(2)
+
+
+def test_a_server_that_takes_a_connection_and_says_nothing_is_asked_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(10)
+        pool = database.open_pool(f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]}/postgres")
+        with silent.accept()[0], silent.accept()[0]:
+            pass
+        silent.close()
+        pool.close()
