@@ -16,7 +16,7 @@ from rich.table import Table
 from tests.chaos.arena import open_arena
 from tests.chaos.faults import FAULTS
 from tests.chaos.soak import soak
-from tests.chaos.trial import FULL, SHORT, TWO_SWEEPS_S, Outcome, Size
+from tests.chaos.trial import FULL, SHORT, Outcome, Size
 
 RESULT = Path("build/chaos.json")
 
@@ -64,11 +64,11 @@ def _inject(names: list[str], size: Size, console: Console) -> tuple[list[Outcom
 
 
 def check_added(outcome: Outcome) -> None:
-    """Assert that a fault added no more than two sweeps. In full only: the ordinary tests' machine may be busy."""
-    if outcome.added_s is not None:
+    """Assert that a fault added no more than it may. In full only: the ordinary tests' machine may be busy."""
+    if outcome.added_s is not None and outcome.allowed_s is not None:
         load = os.getloadavg()[0]
-        said = f"{outcome.fault} added {outcome.added_s:.1f} s; at most {TWO_SWEEPS_S:g}, two sweeps. Load: {load:.1f}"
-        assert outcome.added_s <= TWO_SWEEPS_S, said
+        said = f"{outcome.fault} added {outcome.added_s:.1f} s; at most {outcome.allowed_s:g}. Load: {load:.1f}"
+        assert outcome.added_s <= outcome.allowed_s, said
 
 
 def _write(outcomes: list[Outcome], failed: dict[str, str]) -> None:
@@ -92,8 +92,7 @@ def table(outcomes: list[Outcome]) -> Table:
         "fault", "injected", "lost", "doubled", "recovered in", "added", "of at most", "seconds", "", caption=caption
     )
     for one in outcomes:
-        allowed_s = None if one.added_s is None else TWO_SWEEPS_S
-        times = ("" if s is None else f"{s:.1f} s" for s in (one.recovered_s, one.added_s, allowed_s))
+        times = ("" if s is None else f"{s:.1f} s" for s in (one.recovered_s, one.added_s, one.allowed_s))
         shown.add_row(
             one.fault, f"{one.injected:,}", str(one.lost), str(one.doubled), *times, f"{one.seconds:.0f}", one.detail
         )

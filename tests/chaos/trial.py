@@ -30,6 +30,7 @@ class Outcome(NamedTuple):
 
     recovered_s:  until a job that was begun afterwards, or that its worker lost, was done.
     added_s:      of that, what the fault cost: without the time of the job, or of a lease that had to end.
+    allowed_s:    the most of it.
     """
 
     fault: str
@@ -38,6 +39,7 @@ class Outcome(NamedTuple):
     doubled: int
     recovered_s: float | None
     added_s: float | None
+    allowed_s: float | None
     seconds: float
     detail: str
 
@@ -75,11 +77,11 @@ class Trial:
         return settled(self.arena, self.id, self.served, unresolved=unresolved, dead=dead)
 
     def outcome(self, name: str, injected: int, books: Books, recovery: Recovery | None, detail: str) -> Outcome:
-        """Return what came of a fault that was injected so often."""
+        """Return what came of a fault that was injected so often; where work has to go on, within two sweeps."""
         assert injected > 0, f"{name} was not injected"
-        recovered_s, added_s = (None, None) if recovery is None else (round(s, 2) for s in recovery)
+        times = (None, None, None) if recovery is None else (*(round(s, 2) for s in recovery), TWO_SWEEPS_S)
         seconds = round(time.monotonic() - self.started, 1)
-        return Outcome(name, injected, books.missing, books.doubled, recovered_s, added_s, seconds, detail)
+        return Outcome(name, injected, books.missing, books.doubled, *times, seconds, detail)
 
 
 def settled(arena: Arena, run_id: UUID, before: int, *, unresolved: int = 0, dead: int = 0) -> Books:
