@@ -19,6 +19,8 @@ from tests.chaos.soak import soak
 from tests.chaos.trial import FULL, SHORT, Outcome, Size
 
 RESULT = Path("build/chaos.json")
+BUSY = 3.0
+"""Load by core beyond which times say more of the machine than of us: bounds were kept at 2.6, and at 4.3 not all."""
 
 
 def main() -> int:
@@ -64,10 +66,9 @@ def _inject(names: list[str], size: Size, console: Console) -> tuple[list[Outcom
 
 
 def check_added(outcome: Outcome) -> None:
-    """Assert that a fault added no more than it may. In full only: the ordinary tests' machine may be busy."""
-    if outcome.added_s is not None and outcome.allowed_s is not None:
-        load = os.getloadavg()[0]
-        said = f"{outcome.fault} added {outcome.added_s:.1f} s; at most {outcome.allowed_s:g}. Load: {load:.1f}"
+    """Assert that a fault added no more than it may, unless the machine was too busy to tell."""
+    if outcome.added_s is not None and outcome.allowed_s is not None and outcome.load <= BUSY:
+        said = f"{outcome.fault} added {outcome.added_s:.1f} s; at most {outcome.allowed_s:g}"
         assert outcome.added_s <= outcome.allowed_s, said
 
 
@@ -87,14 +88,18 @@ def arena_folder() -> Iterator[Path]:
 
 def table(outcomes: list[Outcome]) -> Table:
     """Return what came of the faults, for people."""
-    caption = f"load {', '.join(f'{load:.1f}' for load in os.getloadavg())} over 1, 5 and 15 minutes"
-    shown = Table(
-        "fault", "injected", "lost", "doubled", "recovered in", "added", "of at most", "seconds", "", caption=caption
-    )
+    shown = Table("fault", "injected", "lost", "doubled", "recovered in", "added", "of at most", "load", "seconds", "")
     for one in outcomes:
         times = ("" if s is None else f"{s:.1f} s" for s in (one.recovered_s, one.added_s, one.allowed_s))
         shown.add_row(
-            one.fault, f"{one.injected:,}", str(one.lost), str(one.doubled), *times, f"{one.seconds:.0f}", one.detail
+            one.fault,
+            f"{one.injected:,}",
+            str(one.lost),
+            str(one.doubled),
+            *times,
+            f"{one.load:.1f}",
+            f"{one.seconds:.0f}",
+            one.detail,
         )
     return shown
 

@@ -1,5 +1,6 @@
 """A run that something is done to, how much of it, and what came of it."""
 
+import os
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -31,6 +32,7 @@ class Outcome(NamedTuple):
     recovered_s:  until a job that was begun afterwards, or that its worker lost, was done.
     added_s:      of that, what the fault cost: without the time of the job, or of a lease that had to end.
     allowed_s:    the most of it.
+    load:         of the machine, by core, in the last minute.
     """
 
     fault: str
@@ -42,6 +44,12 @@ class Outcome(NamedTuple):
     allowed_s: float | None
     seconds: float
     detail: str
+    load: float = 0.0
+
+
+def load_by_core() -> float:
+    """Return how many processes wanted each core in the last minute."""
+    return round(os.getloadavg()[0] / (os.cpu_count() or 1), 1)
 
 
 def worst(recoveries: Sequence[Recovery]) -> Recovery:
@@ -81,7 +89,7 @@ class Trial:
         assert injected > 0, f"{name} was not injected"
         times = (None, None, None) if recovery is None else (*(round(s, 2) for s in recovery), TWO_SWEEPS_S)
         seconds = round(time.monotonic() - self.started, 1)
-        return Outcome(name, injected, books.missing, books.doubled, *times, seconds, detail)
+        return Outcome(name, injected, books.missing, books.doubled, *times, seconds, detail, load_by_core())
 
 
 def settled(arena: Arena, run_id: UUID, before: int, *, unresolved: int = 0, dead: int = 0) -> Books:
