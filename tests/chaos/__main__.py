@@ -20,7 +20,7 @@ from tests.chaos.trial import FULL, SHORT, Outcome, Size
 
 RESULT = Path("build/chaos.json")
 BUSY = 3.0
-"""Load by core beyond which times say more of the machine than of us: bounds were kept at 2.6, and at 4.3 not all."""
+"""Load by core beyond which times say more of the machine than of us: three faults kept it at 2.6, two not at 4.3."""
 
 
 def main() -> int:
