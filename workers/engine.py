@@ -33,7 +33,7 @@ from workers.pulse import Progress, Pulse
 from workers.trials import Trials
 
 _log = structlog.get_logger()
-_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # a restart of Postgres takes seconds
+_PAUSE_S = 1.0
 
 _ROOMS: dict[Stage, tuple[str, str]] = {
     Stage.INGEST: ("workers.ingest", "ingest"),
@@ -161,9 +161,10 @@ class Engine:
 
     def _give_back(self, job: Job, reason: str, delay_s: float) -> list[Queue]:
         _log.warning("job given back", reason=reason, delay_s=delay_s)
+        again_at = time.monotonic() + delay_s  # however long it takes to tell Postgres
 
         def tell(connection: Connection) -> list[Queue]:
-            jobs.give_back(connection, job, reason=reason, delay_s=delay_s)
+            jobs.give_back(connection, job, reason=reason, delay_s=max(0.0, again_at - time.monotonic()))
             return []
 
         return self._report(tell)
@@ -173,14 +174,16 @@ class Engine:
 
     def _report(self, tell: Callable[[Connection], list[Queue]]) -> list[Queue]:
         """Tell Postgres what became of a job, and again while it can't be: else the job waits for its lease to end."""
-        for pause_s in _PAUSES_S:
-            time.sleep(pause_s)
+        until = time.monotonic() + self._settings.lease_s
+        while True:
             try:
                 with database.lend(self._pool) as connection:
                     return tell(connection)
             except (Unavailable, StorageFull) as exc:
                 _log.warning("not told what became of a job", error=str(exc))
-        return []
+            if time.monotonic() > until:
+                return []
+            time.sleep(_PAUSE_S)
 
 
 def _room(stage: Stage) -> Room:

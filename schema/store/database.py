@@ -19,6 +19,9 @@ _IDLE_IN_TRANSACTION = "60s"  # of a process that was stopped in the middle: its
 _GONE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.IdleInTransactionSessionTimeout)
 _OTHERWISE = (PoolTimeout, psycopg.errors.QueryCanceled)
 """What is an OperationalError and does not say that the connection is gone."""
+_CONNECT_TIMEOUT_S = 5
+_RECONNECT_S = 1.0
+"""How often a pool without connections tries to get one. Its own pauses grow to the length of the outage."""
 MIGRATION_LOCK = 0x610055  # an advisory lock key of our own; any constant does
 
 
@@ -31,7 +34,7 @@ def connect(url: str, *, statement_timeout_ms: int = 0, autocommit: bool = False
         return psycopg.connect(
             url,
             autocommit=autocommit,
-            connect_timeout=5,
+            connect_timeout=_CONNECT_TIMEOUT_S,
             options=_options(statement_timeout_ms),
             application_name="glossarium",
         )
@@ -40,19 +43,32 @@ def connect(url: str, *, statement_timeout_ms: int = 0, autocommit: bool = False
 
 
 def open_pool(url: str, *, max_size: int = 10, statement_timeout_ms: int = 30_000) -> ConnectionPool[Connection]:
-    """Return an open pool whose connections are checked before they are lent."""
-    return ConnectionPool(
+    """Return an open pool that checks a connection before it lends it, and that is back soon after its server is."""
+
+    def check(connection: Connection) -> None:
+        try:
+            ConnectionPool.check_connection(connection)
+        except psycopg.Error:
+            pool.check()  # what cut this one cut others: the pool would pause after each that it finds
+            raise
+
+    pool: ConnectionPool[Connection] = ConnectionPool(
         url,
         min_size=1,
         max_size=max_size,
         timeout=5.0,
+        # It gives up and begins anew: the pauses between its attempts double until then.
+        reconnect_timeout=_RECONNECT_S,
+        reconnect_failed=ConnectionPool.check,
         kwargs={
             "options": _options(statement_timeout_ms),
             "application_name": "glossarium",
+            "connect_timeout": _CONNECT_TIMEOUT_S,
         },
-        check=ConnectionPool.check_connection,
+        check=check,
         open=True,
     )
+    return pool
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from tests.chaos.soak import soak
 from tests.chaos.trial import FULL, SHORT, Outcome, Size
 
 RESULT = Path("build/chaos.json")
+BUSY = 3.0
+"""Load by core beyond which times say more of the machine than of us: three faults kept it at 2.6, two not at 4.3."""
 
 
 def main() -> int:
@@ -51,7 +53,9 @@ def _inject(names: list[str], size: Size, console: Console) -> tuple[list[Outcom
                 name = left.pop(0)
                 console.print(f"{time.monotonic() - started:5.0f} s  {name} …", style="dim")
                 try:
-                    outcomes.append(_in_time(FAULTS[name](arena, size)))
+                    outcomes.append(FAULTS[name](arena, size))
+                    if size == FULL:
+                        check_added(outcomes[-1])
                 except AssertionError as exc:
                     console.print(traceback.format_exc(), style="red", markup=False)
                     failed[name] = str(exc) or "an assertion without words"
@@ -61,11 +65,11 @@ def _inject(names: list[str], size: Size, console: Console) -> tuple[list[Outcom
     return outcomes, failed
 
 
-def _in_time(outcome: Outcome) -> Outcome:
-    """Return an outcome that came soon enough. Here and not in the ordinary tests, whose machine may be busy."""
-    went_on = f"{outcome.recovered_s:.1f} s until work went on; at most {outcome.allowed_s:g}"
-    assert outcome.recovered_s <= outcome.allowed_s, f"{outcome.fault}: {went_on}"
-    return outcome
+def check_added(outcome: Outcome) -> None:
+    """Assert that a fault added no more than it may, unless the machine was too busy to tell."""
+    if outcome.added_s is not None and outcome.allowed_s is not None and outcome.load <= BUSY:
+        said = f"{outcome.fault} added {outcome.added_s:.1f} s; at most {outcome.allowed_s:g}"
+        assert outcome.added_s <= outcome.allowed_s, said
 
 
 def _write(outcomes: list[Outcome], failed: dict[str, str]) -> None:
@@ -84,11 +88,19 @@ def arena_folder() -> Iterator[Path]:
 
 def table(outcomes: list[Outcome]) -> Table:
     """Return what came of the faults, for people."""
-    shown = Table("fault", "injected", "lost", "doubled", "recovered in", "of at most", "seconds", "")
+    shown = Table("fault", "injected", "lost", "doubled", "recovered in", "added", "of at most", "load", "seconds", "")
     for one in outcomes:
-        recovered, allowed = (f"{s:.1f} s" if s else "" for s in (one.recovered_s, one.allowed_s))
-        figures = (f"{one.injected:,}", str(one.lost), str(one.doubled), recovered, allowed, f"{one.seconds:.0f}")
-        shown.add_row(one.fault, *figures, one.detail)
+        times = ("" if s is None else f"{s:.1f} s" for s in (one.recovered_s, one.added_s, one.allowed_s))
+        shown.add_row(
+            one.fault,
+            f"{one.injected:,}",
+            str(one.lost),
+            str(one.doubled),
+            *times,
+            f"{one.load:.1f}",
+            f"{one.seconds:.0f}",
+            one.detail,
+        )
     return shown
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -65,6 +66,36 @@ class Servers(NamedTuple):
     wire: Wire
     llm: LLMServer
     embeddings: LLMServer
+
+
+class Recovery(NamedTuple):
+    """How work went on. added_s: what the fault cost it; where a lease had to end, beyond that."""
+
+    seconds: float
+    added_s: float
+
+
+class Lost(NamedTuple):
+    """A job in the hands of a worker that was killed or stopped."""
+
+    id: int
+    fence: int
+    lease_until: datetime
+
+
+_LONGEST_REST = """
+SELECT coalesce(extract(epoch FROM max(rest)), 0)::float8
+FROM (
+    SELECT moment - lag(moment) OVER (ORDER BY moment) AS rest
+    FROM (
+        SELECT %s AS moment
+        UNION ALL
+        SELECT moment FROM job, LATERAL (VALUES (started_at), (finished_at)) AS of_job (moment)
+        WHERE run_id = %s AND moment > %s
+    ) AS seen
+    WHERE moment <= coalesce((SELECT min(started_at) FROM job WHERE run_id = %s AND started_at > %s), 'infinity')
+) AS rests
+"""
 
 
 class Arena:
@@ -154,14 +185,36 @@ class Arena:
         """Return how many jobs of a run are done."""
         return int(self.query("SELECT count(*) FROM job WHERE run_id = %s AND state = 'done'", run_id)[0][0])
 
-    def until_work_goes_on(self, run_id: UUID, timeout_s: float = 300.0) -> float:
-        """Wait until a job of a run that is begun from now on is done (or all are), and return the seconds of it."""
+    def until_work_goes_on(self, run_id: UUID, timeout_s: float = 300.0) -> Recovery:
+        """Wait until a job of a run that is begun from now on is done (or all are).
+
+        added_s:  the longest time until the first is begun in which no job was begun or done.
+        """
         started = time.monotonic()
         (now,) = self.until(lambda: self.query("SELECT clock_timestamp()"), timeout_s, 0.05)[0]
         done = "SELECT 1 FROM job WHERE run_id = %s AND state = 'done' AND started_at > %s LIMIT 1"
         ended = "SELECT 1 FROM run WHERE id = %s AND state IN ('done', 'failed', 'cancelled')"
         self.until(lambda: self.query(done, run_id, now) or self.query(ended, run_id), timeout_s, 0.05)
-        return time.monotonic() - started
+        seconds = time.monotonic() - started
+        return Recovery(seconds, self.query(_LONGEST_REST, now, run_id, now, run_id, now)[0][0])
+
+    def lost_by(self, pid: int) -> list[Lost]:
+        """Return what a worker that moves no more has in hand; what has longest to wait comes first."""
+        held = "SELECT id, fence, lease_until FROM job WHERE state = 'leased' AND owner LIKE %s ORDER BY 3 DESC"
+        return [Lost(*row) for row in self.query(held, f"%:{pid}")]
+
+    def until_taken_over(self, lost: Lost, timeout_s: float = 300.0) -> Recovery:
+        """Wait until another worker has done a lost job (or its parts have taken its place).
+
+        added_s:  from the end of its lease until it was begun again.
+        """
+        started = time.monotonic()
+        late = """SELECT extract(epoch FROM clock_timestamp() - %s)::float8
+            WHERE NOT EXISTS (SELECT FROM job WHERE id = %s AND fence = %s)"""
+        done = "SELECT 1 WHERE NOT EXISTS (SELECT FROM job WHERE id = %s AND state <> 'done')"
+        ((added_s,),) = self.until(lambda: self.query(late, lost.lease_until, lost.id, lost.fence), timeout_s, 0.05)
+        self.until(lambda: self.query(done, lost.id), timeout_s, 0.05)
+        return Recovery(time.monotonic() - started, added_s)
 
     # ---------------------------------------------------------------------------------------------------------- faults
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from schema.records import Budget
 from schema.schedules import Refresh, ScheduleSpec
-from tests.chaos.arena import IN_FLIGHT, PAID, PRICES, Arena
+from tests.chaos.arena import IN_FLIGHT, PAID, PRICES, Arena, Recovery
 from tests.chaos.oracle import balance
 from tests.chaos.trial import TWO_SWEEPS_S, Outcome, Size, Trial, settled
 
@@ -26,7 +26,7 @@ def run_paused(arena: Arena, size: Size) -> Outcome:
         recovered = arena.until_work_goes_on(trial.id)
         books = trial.end()
     detail = f"the last call came {quiet_s:.1f} s after the pause; {books.served} calls, all settled"
-    return trial.outcome("pause and resume", 1, books, recovered, TWO_SWEEPS_S + 15, detail)
+    return trial.outcome("pause and resume", 1, books, recovered, detail)
 
 
 def run_cancelled(arena: Arena, size: Size) -> Outcome:
@@ -38,7 +38,7 @@ def run_cancelled(arena: Arena, size: Size) -> Outcome:
     books = balance(arena, trial.id, 0)._replace(missing=0)
     assert books.leased == 0
     detail = f"the last call came {quiet_s:.1f} s after it, of {len(arena.llm.chats) - trial.served} in all"
-    return trial.outcome("cancel", 1, books, quiet_s, 5.0, detail)
+    return trial.outcome("cancel", 1, books, None, detail)
 
 
 def budget_kept(arena: Arena, size: Size) -> Outcome:
@@ -60,7 +60,7 @@ def budget_kept(arena: Arena, size: Size) -> Outcome:
         again = client.submit_run(trial.run.spec)
     assert settled(arena, again.id, served).served == 0, "the same again asked an LLM"
     detail = f"paused after {n_calls} calls at ${spent:.3f} of ${CAP:.2f}; the same again made none"
-    return trial.outcome("a budget", 1, books, recovered, TWO_SWEEPS_S + 15, detail)
+    return trial.outcome("a budget", 1, books, recovered, detail)
 
 
 def slot_fired_once(arena: Arena, size: Size) -> Outcome:
@@ -95,7 +95,7 @@ def slot_fired_once(arena: Arena, size: Size) -> Outcome:
     books = settled(arena, refresh.run_id, served)
     late_s = (refresh.fired_at - slot).total_seconds()
     detail = f"one refresh, of the {refresh.n_features} features without a label"
-    return trial.outcome("two beats, and kills across a slot", killed, books, late_s, TWO_SWEEPS_S + 15, detail)
+    return trial.outcome("two beats, and kills across a slot", killed, books, Recovery(late_s, late_s), detail)
 
 
 def _whole_minute(after: datetime) -> datetime:

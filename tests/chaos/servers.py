@@ -86,11 +86,16 @@ class Postgres(Server):
                 assert time.monotonic() < deadline, "Postgres does not come up"
                 time.sleep(0.05)
 
-    def crash(self, down_s: float = 0.0) -> None:
-        """Restart in immediate mode: SIGQUIT, no checkpoint, every connection cut, recovery at the start."""
+    def crash(self, down_s: float = 0.0) -> float:
+        """Restart in immediate mode: SIGQUIT, no checkpoint, every connection cut, recovery at the start.
+
+        Returns: the seconds until it answered again.
+        """
+        began = time.monotonic()
         self.stop(signal.SIGQUIT)
         time.sleep(down_s)
         self.start()
+        return time.monotonic() - began
 
 
 class Valkey(Server):

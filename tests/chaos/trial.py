@@ -1,11 +1,13 @@
 """A run that something is done to, how much of it, and what came of it."""
 
+import os
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
 from schema.records import Run
-from tests.chaos.arena import SWEEP_S, Arena, furnish
+from tests.chaos.arena import SWEEP_S, Arena, Recovery, furnish
 from tests.chaos.oracle import Books, balance, check
 
 TWO_SWEEPS_S = 2 * SWEEP_S
@@ -25,16 +27,34 @@ FULL = Size(features=120, kills=30, many=2000, long_s=60.0)
 
 
 class Outcome(NamedTuple):
-    """What came of a fault. recovered_s: until a job that was begun afterwards was done, at worst."""
+    """What came of a fault, at worst.
+
+    recovered_s:  until a job that was begun afterwards, or that its worker lost, was done.
+    added_s:      of that, what the fault cost: without the time of the job, or of a lease that had to end.
+    allowed_s:    the most of it.
+    load:         of the machine, by core, in the last minute.
+    """
 
     fault: str
     injected: int
     lost: int
     doubled: int
-    recovered_s: float
-    allowed_s: float
+    recovered_s: float | None
+    added_s: float | None
+    allowed_s: float | None
     seconds: float
     detail: str
+    load: float = 0.0
+
+
+def load_by_core() -> float:
+    """Return how many processes wanted each core in the last minute."""
+    return round(os.getloadavg()[0] / (os.cpu_count() or 1), 1)
+
+
+def worst(recoveries: Sequence[Recovery]) -> Recovery:
+    """Return the longest times."""
+    return Recovery(max(one.seconds for one in recoveries), max(one.added_s for one in recoveries))
 
 
 class Trial:
@@ -64,10 +84,12 @@ class Trial:
         """Wait for the end of the run, and hold it against the oracle."""
         return settled(self.arena, self.id, self.served, unresolved=unresolved, dead=dead)
 
-    def outcome(self, name: str, injected: int, books: Books, recovered: float, allowed: float, detail: str) -> Outcome:
-        seconds = round(time.monotonic() - self.started, 1)
+    def outcome(self, name: str, injected: int, books: Books, recovery: Recovery | None, detail: str) -> Outcome:
+        """Return what came of a fault that was injected so often; where work has to go on, within two sweeps."""
         assert injected > 0, f"{name} was not injected"
-        return Outcome(name, injected, books.missing, books.doubled, round(recovered, 2), allowed, seconds, detail)
+        times = (None, None, None) if recovery is None else (*(round(s, 2) for s in recovery), TWO_SWEEPS_S)
+        seconds = round(time.monotonic() - self.started, 1)
+        return Outcome(name, injected, books.missing, books.doubled, *times, seconds, detail, load_by_core())
 
 
 def settled(arena: Arena, run_id: UUID, before: int, *, unresolved: int = 0, dead: int = 0) -> Books:

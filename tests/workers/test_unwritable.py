@@ -1,6 +1,8 @@
 """A database that answers and can't be written: its disk is full, or it is a standby."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,9 @@ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     RAISE EXCEPTION 'could not extend file' USING ERRCODE = '{condition}';
 END $$;
 CREATE TRIGGER refuse BEFORE UPDATE ON job FOR EACH ROW WHEN (NEW.state = '{state}') EXECUTE FUNCTION refuse();
+"""
+REFUSE_READY = """
+CREATE TRIGGER refuse_ready BEFORE UPDATE ON job FOR EACH ROW WHEN (NEW.state = 'ready') EXECUTE FUNCTION refuse()
 """
 
 
@@ -49,6 +54,21 @@ def test_work_that_cannot_be_written_is_given_back_and_done_later(house: House, 
     assert house.work((Stage.INGEST,)) == 1
     assert house.query("SELECT state FROM job WHERE stage = 'ingest'") == [("done",)]
     assert house.run(run_id).note is None
+
+
+def test_a_job_is_ready_a_moment_after_a_standby_took_over_however_long_that_took(house: House) -> None:
+    house.submit(llm="none", methods=("lexical",))
+    refuse(house, "read_only_sql_transaction", "done")
+    with database.lend(house.pool) as connection:
+        connection.execute(REFUSE_READY)
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(house.engine().work, (Stage.INGEST,), lambda queues: True)
+        time.sleep(5)
+        assert not working.done()
+        with database.lend(house.pool) as connection:
+            connection.execute("DROP FUNCTION refuse() CASCADE")
+        assert working.result(2)
+    assert house.query("SELECT state, run_at <= now() FROM job WHERE stage = 'ingest'") == [("ready", True)]
 
 
 @pytest.mark.parametrize(
