@@ -20,7 +20,7 @@ from schema.errors import DatabaseUnavailable, Forbidden, NotFound, Unavailable
 from schema.records import Dictionary
 from schema.settings import Settings
 from schema.store import idempotency
-from schema.store.database import Connection, lend
+from schema.store.database import Connection, lend, lend_autocommit
 from service.auth import SAFE, Caller, Gate
 from service.meaning import Embedder
 from service.queue import Doorbell
@@ -61,6 +61,16 @@ class Database:
                     raise
             time.sleep(random.uniform(0, 0.05 * 2**attempt))  # apart, or the same two meet again
         raise AssertionError("unreachable")
+
+    def look(self, work: Callable[[Connection], T]) -> T:
+        """Return what `work` returns, which only reads. Each of its statements sees what is committed by then.
+
+        Without a transaction, which would see no more and take two more round trips.
+
+        Raises: DatabaseUnavailable if Postgres does not answer.
+        """
+        with lend_autocommit(self._pool) as connection:
+            return work(connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:

@@ -31,7 +31,7 @@ def list_features(
             runs.get(connection, tenant_id, query.run_id)
         return read_page(connection, dictionary_id, query)
 
-    return held.database.run(work)
+    return held.database.look(work)
 
 
 @router.get("/{index}", responses=examples.ok(feature_examples.FEATURE))
@@ -42,7 +42,7 @@ def get_feature(dictionary_id: UUID, index: Index, held: Held, tenant_id: Tenant
         check_index(dictionaries.get(connection, tenant_id, dictionary_id), index)
         return read_feature(connection, dictionary_id, index)
 
-    return held.database.run(work)
+    return held.database.look(work)
 
 
 def read_feature(connection: Connection, dictionary_id: UUID, index: int) -> Feature:

@@ -81,7 +81,7 @@ def search_tokens(query: Annotated[TokenQuery, Query()], held: Held, tenant_id: 
     def work(connection: Connection) -> TokenPage:
         return read_tokens(connection, tenant_id, query)
 
-    return held.database.run(work)
+    return held.database.look(work)
 
 
 def ask(held: Services, query: SearchQuery) -> Asked:
@@ -138,15 +138,14 @@ def _hits(
     connection: Connection, fused: Sequence[Fused], model: Model | None, meant: Meant | None
 ) -> tuple[SearchHit, ...]:
     keys = [one.key for one in fused]
-    known = search.summaries(connection, keys)
-    similarities = search.similarities(connection, model, meant.vector, keys) if model and meant else {}
+    known = search.show(connection, keys, model, meant and meant.vector)
     return tuple(
         SearchHit(
             dictionary_id=one.key.dictionary_id,
-            feature=known[one.key],
+            feature=known[one.key].summary,
             score=one.score,
             why=one.why,
-            similarity=similarities.get(one.key),
+            similarity=known[one.key].similarity,
         )
         for one in fused
         if one.key in known
@@ -161,9 +160,9 @@ def read_tokens(connection: Connection, tenant_id: int, query: TokenQuery) -> To
     skip = pager.after or 0
     found = tokens.find(connection, scope.dictionaries, query.side, query.token, skip=skip, most=query.limit + 1)
     page = pager.cut(list(enumerate(found, skip + 1)), query.limit, lambda row: row[0])
-    known = search.summaries(connection, [one.key for _, one in page.items])
+    known = search.show(connection, [one.key for _, one in page.items])
     hits = tuple(
-        TokenHit(dictionary_id=one.key.dictionary_id, feature=known[one.key], ranks=one.ranks)
+        TokenHit(dictionary_id=one.key.dictionary_id, feature=known[one.key].summary, ranks=one.ranks)
         for _, one in page.items
         if one.key in known
     )

@@ -8,6 +8,7 @@ model and loads no torch; the server knows no Glossarium.
 
 import argparse
 import base64
+import gc
 import hashlib
 import importlib.util
 import os
@@ -126,17 +127,23 @@ class EmbeddingsRequest(BaseModel):
 
 
 class Embedder:
-    """The loaded model. One batch of texts at a time, on all threads."""
+    """The loaded model. One batch of texts at a time, on all threads; a single text, as a question is, on one.
+
+    A short text takes as long on two threads, and both cores of those who wait for its answer.
+    """
 
     def __init__(self, folder: Path) -> None:
+        import torch
         from sentence_transformers import SentenceTransformer
 
+        self._n_threads, self._use_threads = torch.get_num_threads(), torch.set_num_threads
         self._model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
         self._lock = threading.Lock()
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return unit embeddings, (n, 384); text past the model's 256 tokens does not count."""
         with self._lock:
+            self._use_threads(1 if len(texts) == 1 else self._n_threads)
             vectors = self._model.encode(
                 list(texts), batch_size=16, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
             )
@@ -199,6 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
     import uvicorn
 
     app = make_app(Embedder(find_model()))
+    gc.freeze()  # what is there now stays: to look through all of it again takes 300 ms
     uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
     return 0
 

@@ -1,5 +1,6 @@
 """Connections to Postgres, and the migrations. Knows nothing of what the tables mean."""
 
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -43,9 +44,14 @@ def connect(url: str, *, statement_timeout_ms: int = 0, autocommit: bool = False
 
 
 def open_pool(url: str, *, max_size: int = 10, statement_timeout_ms: int = 30_000) -> ConnectionPool[Connection]:
-    """Return an open pool that checks a connection before it lends it, and that is back soon after its server is."""
+    """Return an open pool that checks a connection before it lends it, and that is back soon after its server is.
+
+    What cuts a connection shows on its socket; only then the server is asked, as a round trip by every use is dear.
+    """
 
     def check(connection: Connection) -> None:
+        if not _has_something_to_say(connection):
+            return
         try:
             ConnectionPool.check_connection(connection)
         except psycopg.Error:
@@ -69,6 +75,13 @@ def open_pool(url: str, *, max_size: int = 10, statement_timeout_ms: int = 30_00
         open=True,
     )
     return pool
+
+
+def _has_something_to_say(connection: Connection) -> bool:
+    """Return whether something is there to be read of a connection that nobody uses: its end, most of all."""
+    socket = select.poll()
+    socket.register(connection.pgconn.socket, select.POLLIN)
+    return bool(socket.poll(0))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ COMPARE_ALL = 10_000
 """Features up to which all are compared: faster than walking an index past everybody else's."""
 EF_SEARCH = 200
 """Candidates of a walk: twice as many find a little more of what is nearest, for the price of some milliseconds."""
-MOST_WALKED = 20_000
+MOST_WALKED = 10_000
 """Texts that a walk compares; then it hands out those of them that are left, nearest first, and goes no further. If too
 few of all pass the conditions, all that pass are compared, without the index."""
 
@@ -48,6 +48,13 @@ class Near(NamedTuple):
 
     key: Key
     similarity: float
+
+
+class Shown(NamedTuple):
+    """What is shown of a feature that was found; `similarity` is the cosine."""
+
+    summary: FeatureSummary
+    similarity: float | None
 
 
 class Scope(NamedTuple):
@@ -105,18 +112,17 @@ def by_meaning(connection: Connection, scope: Scope, model: Model, vector: str, 
     return _compare_all(connection, scope, model, vector, most)
 
 
-def similarities(connection: Connection, model: Model, vector: str, keys: Iterable[Key]) -> dict[Key, float]:
-    """Return how near the labels of features are to a vector; those without an embedding are left out."""
-    rows = _queries.similarities(connection, model=model.id, vector=vector, **_wanted(keys))
-    return {Key(dictionary_id, index): similarity for dictionary_id, index, similarity in rows}
+def show(
+    connection: Connection, keys: Iterable[Key], model: Model | None = None, vector: str | None = None
+) -> dict[Key, Shown]:
+    """Return what is shown of some features, and how near their labels are to a vector; those that are gone stay out.
 
-
-def summaries(connection: Connection, keys: Iterable[Key]) -> dict[Key, FeatureSummary]:
-    """Return what lists show of some features; those that are gone are left out."""
-    rows = _queries.features(connection, **_wanted(keys))
+    One without an embedding, or where there is no vector, has no similarity.
+    """
+    rows = _queries.features(connection, model=model and model.id, vector=vector, **_wanted(keys))
     return {
-        Key(dictionary_id, values[0]): FeatureSummary(**dict(zip(_COLUMNS, values, strict=True)))
-        for dictionary_id, *values in rows
+        Key(dictionary_id, values[0]): Shown(FeatureSummary(**dict(zip(_COLUMNS, values, strict=True))), similarity)
+        for dictionary_id, similarity, *values in rows
     }
 
 
@@ -132,10 +138,11 @@ def _by_words(connection: Connection, scope: Scope, question: LiteralString, tex
 
 
 def _walk(connection: Connection, scope: Scope, model: Model, vector: str, most: int) -> list[Near]:
-    _queries.walk_the_index(connection, ef=str(EF_SEARCH), most=str(MOST_WALKED))
     parameters = {"vector": vector, "most": most, "most_texts": MOST_WALKED}
     names = {"model": Literal(model.id), "dimensions": Literal(model.dimensions)}
-    rows = _run(connection, "by_meaning", scope, parameters, **names)
+    with connection.pipeline():  # one round trip
+        _queries.walk_the_index(connection, ef=str(EF_SEARCH), most=str(MOST_WALKED))
+        rows = _run(connection, "by_meaning", scope, parameters, **names)
     return sorted((_near(row) for row in rows), key=lambda near: (-near.similarity, near.key))
 
 

@@ -68,17 +68,15 @@ WITH compared AS MATERIALIZED (
 SELECT dictionary_id, index, similarity FROM compared ORDER BY similarity DESC, dictionary_id, index LIMIT :most;
 
 -- name: features
-SELECT feature.dictionary_id, feature.index, feature.status, feature.label, feature.method, feature.density,
+-- Without a model or a vector, no similarity.
+SELECT feature.dictionary_id, -(embedding.vector <#> CAST(CAST(:vector AS text) AS halfvec)),
+       feature.index, feature.status, feature.label, feature.method, feature.density,
        feature.max_activation, feature.input_success, feature.input_value, feature.input_lift, feature.output_success,
        feature.output_value, feature.output_lift
 FROM unnest(CAST(:dictionaries AS uuid[]), CAST(:indices AS integer[])) AS wanted (dictionary_id, index)
-JOIN feature ON feature.dictionary_id = wanted.dictionary_id AND feature.index = wanted.index;
-
--- name: similarities
-SELECT feature.dictionary_id, feature.index, -(embedding.vector <#> CAST(CAST(:vector AS text) AS halfvec))
-FROM unnest(CAST(:dictionaries AS uuid[]), CAST(:indices AS integer[])) AS wanted (dictionary_id, index)
 JOIN feature ON feature.dictionary_id = wanted.dictionary_id AND feature.index = wanted.index
-JOIN embedding ON embedding.model_id = :model AND embedding.text_sha256 = feature.label_sha256;
+LEFT JOIN embedding
+    ON embedding.model_id = CAST(:model AS integer) AND embedding.text_sha256 = feature.label_sha256;
 
 -- name: n_waiting$
 SELECT coalesce(sum(cardinality(features)), 0)

@@ -283,4 +283,4 @@ def test_a_deleted_dictionary_leaves_nothing_to_search(connection: Connection, d
 
 def test_keys_of_features_that_are_gone_are_left_out(connection: Connection, dictionary: uuid.UUID) -> None:
     keys = [Key(dictionary, 1), Key(uuid.uuid4(), 1)]
-    assert [summary.label for summary in search.summaries(connection, keys).values()] == ["A river in Europe"]
+    assert [shown.summary.label for shown in search.show(connection, keys).values()] == ["A river in Europe"]
