@@ -109,7 +109,13 @@ def by_meaning(connection: Connection, scope: Scope, model: Model, vector: str, 
         found = _walk(connection, scope, model, vector, most)
         if len(found) == most:
             return found
-    return _compare_all(connection, scope, model, vector, most)
+    return compare_all(connection, scope, model, vector, most)
+
+
+def compare_all(connection: Connection, scope: Scope, model: Model, vector: str, most: int) -> list[Near]:
+    """Return what `by_meaning` looks for, without an index: exactly, in time that grows with the features."""
+    parameters = {"vector": vector, "most": most, "model": model.id}
+    return [_near(row) for row in _run(connection, "by_all_meanings", scope, parameters)]
 
 
 def show(
@@ -144,11 +150,6 @@ def _walk(connection: Connection, scope: Scope, model: Model, vector: str, most:
         _queries.walk_the_index(connection, ef=str(EF_SEARCH), most=str(MOST_WALKED))
         rows = _run(connection, "by_meaning", scope, parameters, **names)
     return sorted((_near(row) for row in rows), key=lambda near: (-near.similarity, near.key))
-
-
-def _compare_all(connection: Connection, scope: Scope, model: Model, vector: str, most: int) -> list[Near]:
-    parameters = {"vector": vector, "most": most, "model": model.id}
-    return [_near(row) for row in _run(connection, "by_all_meanings", scope, parameters)]
 
 
 def _run(
