@@ -144,9 +144,16 @@ class Embedder:
         """Return unit embeddings, (n, 384); text past the model's 256 tokens does not count."""
         with self._lock:
             self._use_threads(1 if len(texts) == 1 else self._n_threads)
-            vectors = self._model.encode(
-                list(texts), batch_size=16, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
-            )
+            try:
+                vectors = self._model.encode(
+                    list(texts),
+                    batch_size=16,
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                    convert_to_numpy=True,
+                )
+            finally:
+                self._use_threads(self._n_threads)
         return np.asarray(vectors, dtype=np.float32)
 
 

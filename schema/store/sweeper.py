@@ -15,11 +15,14 @@ from schema.store.queries import load_queries
 _queries = load_queries("sweeper")
 
 MAX_LOSSES = 3
+MAX_LOSSES_OF_ALL = 6
+"""Of a job that all of a run waits for: nothing of it can be set apart, and the run is given up with it."""
 MAX_STARTS = 15
 """Of a job whose workers die before work has begun. That is mostly not the job's doing: what starts takes seconds, and
 whoever kills workers meets it. A job that kills while it is loaded ends here."""
 DIVIDED_AT = 2  # losses: once may be chance, and a part that is lost three times is at fault
 _OF_EVERY_FEATURE = (Stage.STEERING, Stage.DESCRIBE, Stage.WRITE)  # other stages are about the selected ones alone
+_OF_ALL = (Stage.INGEST, Stage.MERGE)
 _OF_A_BLOCK = (*_OF_EVERY_FEATURE, Stage.RANK, Stage.ACTIVATE, Stage.JUDGE, Stage.PUBLISH)
 
 
@@ -72,7 +75,7 @@ def _settle(connection: Connection, lost: Lost) -> None:
     _queries.note_loss(connection, stage=lost.stage, run_id=lost.run_id)
     if lost.losses >= DIVIDED_AT and _divide(connection, lost):
         return
-    if lost.losses >= MAX_LOSSES:
+    if lost.losses >= (MAX_LOSSES_OF_ALL if lost.stage in _OF_ALL else MAX_LOSSES):
         jobs.bury(connection, lost.held, f"lost {lost.losses} times: its worker died or hung each time")
     elif lost.attempt >= MAX_STARTS:
         jobs.bury(connection, lost.held, f"tried {lost.attempt} times; at last its worker died or hung")

@@ -75,7 +75,7 @@ class Model:
         losses = job.lost + job.begun
         if losses >= 2 and job.n_features > 1:
             self.split(name)
-        elif losses >= 3 or job.attempt >= 15:
+        elif losses >= (6 if name[0] in ("ingest", "merge") else 3) or job.attempt >= 15:
             self.bury(name)
         else:
             job.state, job.lost = "ready", losses

@@ -11,7 +11,7 @@ from schema.store import database, jobs, run_features, runs, sweeper
 from schema.store.database import Connection
 from schema.store.jobs import Job
 from schema.store.run_features import RunFeature
-from schema.store.sweeper import MAX_STARTS
+from schema.store.sweeper import MAX_LOSSES_OF_ALL, MAX_STARTS
 
 
 def claim(connection: Connection, *stages: Stage, lease_s: float = 0, begin: bool = True) -> Job:
@@ -111,6 +111,17 @@ def test_a_loss_counts_once_work_has_begun_and_starts_end_all_the_same(
         assert states(connection, Stage.STEERING) == [(0, 0, 0, "ready", 0)]
     lose(connection, Stage.STEERING, begin=False)
     assert states(connection, Stage.STEERING)[0][3] == "dead"
+
+
+def test_what_all_of_a_run_waits_for_is_given_up_later(connection: Connection, run_id: uuid.UUID) -> None:
+    jobs.insert(connection, run_id, [NewJob(JobKey(Stage.MERGE))])
+    connection.commit()
+    for _ in range(MAX_LOSSES_OF_ALL - 1):
+        lose(connection, Stage.MERGE)
+        assert [row[3] for row in states(connection, Stage.MERGE)] == ["ready"]
+    lose(connection, Stage.MERGE)
+    assert [row[3] for row in states(connection, Stage.MERGE)] == ["dead"]
+    assert run_state(connection, run_id) == "failed"
 
 
 @pytest.fixture

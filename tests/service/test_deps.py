@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 
 from schema.errors import DatabaseUnavailable
 from schema.store.database import Connection, open_pool
@@ -29,6 +30,30 @@ def test_work_is_committed_when_it_returns_and_undone_when_it_fails(database: Da
     with pytest.raises(KeyError):
         database.run(fail)
     assert connection.execute("SELECT id FROM tenant ORDER BY id").fetchall() == [(1,), (2,)]
+
+
+def test_looking_begins_no_transaction_and_leaves_the_connection_as_it_was(
+    database: Database, connection: Connection
+) -> None:
+    def look(lent: Connection) -> list[int]:
+        before = lent.execute("SELECT count(*) FROM tenant").fetchall()
+        assert lent.info.transaction_status == TransactionStatus.IDLE
+        connection.execute("INSERT INTO tenant (id, name) VALUES (2, 'two')")
+        connection.commit()
+        return [n for (n,) in [*before, *lent.execute("SELECT count(*) FROM tenant").fetchall()]]
+
+    assert database.look(look) == [1, 2]
+    assert not database.run(lambda lent: lent.autocommit)
+
+
+def test_looking_says_that_the_database_is_away(database: Database, connection: Connection) -> None:
+    def cut(lent: Connection) -> None:
+        connection.execute("SELECT pg_terminate_backend(%s, 5000)", (lent.info.backend_pid,))
+        lent.execute("SELECT 1")
+
+    with pytest.raises(DatabaseUnavailable):
+        database.look(cut)
+    assert database.look(lambda lent: lent.execute("SELECT 1").fetchone()) == (1,)
 
 
 def test_of_two_that_wait_for_each_other_both_get_done(database: Database, connection: Connection) -> None:
