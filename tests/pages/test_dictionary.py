@@ -30,6 +30,7 @@ def path(dictionary: Dictionary, query: str = "") -> str:
 
 
 def indices(page: Page) -> list[int]:
+    page.wait_for_load_state()  # a click returns once another page begins
     return [int(text) for text in page.locator("td.index").all_inner_texts()]
 
 
