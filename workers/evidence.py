@@ -15,6 +15,7 @@ from schema.contexts import References
 from schema.errors import BadSelection, InvalidInput, NotFound
 from schema.graph import block_jobs, blocks_of, features_per_block
 from schema.labels import Provenance
+from schema.needs import kinds_made
 from schema.selection import draw, parse_selection
 from schema.stages import Stage
 from schema.store import artifacts, evidence, features, jobs, run_features
@@ -135,7 +136,7 @@ def merge_exemplars(context: Context) -> Outcome:
         absent = evidence.missing(
             connection, brief.dictionary.id, "exemplars", recipe, [entry.feature for entry in chosen]
         )
-    if brief.spec.options.token_change == "linear":
+    if brief.spec.options.token_change == "linear" and "token_change" in kinds_made(brief.spec):
         prepare_linear(Scene(context, brief, corpus, opened))
     spent = [part.result for part in parts if part.result]  # none for what was known before
     seconds = time.monotonic() - started + sum(part["seconds"] for part in spent)

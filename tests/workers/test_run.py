@@ -13,11 +13,12 @@ from schema.labels import Status
 from schema.presets import preset
 from schema.records import TokenChangeMethod
 from schema.stages import Stage
-from schema.store import database, dictionaries, jobs, reports, sweeper
+from schema.store import database, dictionaries, jobs, reports, run_features, sweeper
 from schema.store.evidence import Stored
 from tests.llm_server import LLMServer, words
 from tests.tiny import PlantedDictionary, planted_dictionary, planted_features
 from tests.workers.house import SMALL, House, open_house
+from workers import recipes
 from workers.changing import N_COMPARED
 from workers.methods.free_scores import output_score
 from workers.methods.prompts_neutral import CALIBRATION
@@ -314,6 +315,21 @@ def test_free_scores_without_an_llm_steer_nothing(house: House, server: LLMServe
         assert isinstance(projection, VocabularyProjection)
         expected = output_score(amplified_alone(house, feature), projection.promoted.ids)
         assert output.value == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_mean_jacobian_is_built_where_its_changes_are_made_and_nowhere_else(house: House) -> None:
+    options = SMALL.model_copy(update={"token_change": "linear", "pool_size": 4})
+    for evaluations, n_built in ((("free",), 0), (("output",), 1)):
+        run_id = house.submit(
+            features="0-1", llm="none", methods=("lexical",), evaluations=evaluations, options=options
+        )
+        house.work([Stage.INGEST, Stage.EXEMPLARS, Stage.MERGE])
+        with database.lend(house.pool) as connection:
+            brief = run_features.brief(connection, run_id)
+            (ingest,) = jobs.results(connection, run_id, Stage.INGEST)
+        assert ingest.result is not None
+        recipe = recipes.jacobian(brief, str(ingest.result["corpus"]))
+        assert house.query("SELECT count(*) FROM artifact WHERE recipe = %s", recipe) == [(n_built,)]
 
 
 def amplified_alone(house: House, feature: int) -> Vector:
