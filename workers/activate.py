@@ -15,9 +15,9 @@ from schema.evidence import Exemplars, TokenList, VocabularyProjection
 from schema.graph import N_CONTROL_FEATURES
 from schema.labels import Description, Score, Sentences, Status
 from schema.stages import Stage
-from schema.store import descriptions, evidence, jobs, scores
+from schema.store import descriptions, jobs, scores
 from workers import recipes
-from workers.desk import Block, Ranking, described, ranked, read_block, survives
+from workers.desk import Block, Ranking, described, load_evidence, ranked, read_block, survives
 from workers.engine import Context, Outcome
 from workers.methods.corpus_evaluation import evaluate_sensitivity
 from workers.methods.free_scores import evaluate_free_input, evaluate_free_output
@@ -93,17 +93,12 @@ def _read(context: Context, block: Block) -> Tested:
     pool_ids = [d.id or 0 for feature in block.pooled for d in found.get(feature, [])]
     ids = [d.id or 0 for feature in block.selected for d in found.get(feature, [])]
     wanted = sorted({*block.selected, *block.pooled})
-    id_ = block.brief.dictionary.id
     with context.transaction() as connection:
         written: dict[int, Sentences] = {}
         if writer is not None:
             written = descriptions.load_sentences(connection, {*ids, *pool_ids}, sentences_recipe(block, writer))
-        exemplars = evidence.load(
-            connection, id_, Exemplars, recipes.evidence("exemplars", block.brief, block.corpus), block.selected
-        )
-        vocabulary = evidence.load(
-            connection, id_, VocabularyProjection, recipes.evidence("vocabulary", block.brief, block.corpus), wanted
-        )
+        exemplars = load_evidence(connection, block, Exemplars, block.selected)
+        vocabulary = load_evidence(connection, block, VocabularyProjection, wanted)
     others = _by_feature(block, found, written)
     similar = read_similar(context, sorted({*pool_blocks, context.job.block}))
     return Tested(block, opened, found, ranked(context), written, others, similar, exemplars, vocabulary)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,9 +11,8 @@ from schema.evidence import Calibration, Exemplars, SteeredTexts, VocabularyProj
 from schema.labels import Description, Score, ScoreKind, Status
 from schema.needs import kinds_made
 from schema.stages import Stage
-from schema.store import evidence, jobs
-from workers import recipes
-from workers.desk import Block, described, read_block
+from schema.store import jobs
+from workers.desk import Block, described, load_evidence, read_block
 from workers.engine import Context
 from workers.methods.output_evaluation import (
     Pair,
@@ -142,20 +141,17 @@ def _method(description: Description) -> object:
 def convene(context: Context) -> Court:
     """Return the court of a block."""
     block = read_block(context)
-    brief, id_ = block.brief, block.brief.dictionary.id
+    brief = block.brief
     everyone = sorted({*block.selected, *block.pooled})
-
-    def recipe(kind: Any) -> str:
-        return recipes.evidence(kind, brief, block.corpus)
 
     with context.transaction() as connection:
         pool_blocks = jobs.blocks_of(connection, brief.run_id, Stage.STEERING, 0, len(block.pool))
         numbers = sorted({*pool_blocks, context.job.block})
         steered = jobs.results(connection, brief.run_id, Stage.STEERING, numbers)
-        exemplars = evidence.load(connection, id_, Exemplars, recipe("exemplars"), block.selected)
-        projections = evidence.load(connection, id_, VocabularyProjection, recipe("vocabulary"), block.selected)
-        calibration = evidence.load(connection, id_, Calibration, recipe("calibration"), everyone)
-        texts = evidence.load(connection, id_, SteeredTexts, recipe("steered_texts"), everyone)
+        exemplars = load_evidence(connection, block, Exemplars, block.selected)
+        projections = load_evidence(connection, block, VocabularyProjection, block.selected)
+        calibration = load_evidence(connection, block, Calibration, everyone)
+        texts = load_evidence(connection, block, SteeredTexts, everyone)
     return Court(
         context=context,
         block=block,

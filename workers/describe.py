@@ -13,12 +13,10 @@ from schema.needs import SHOWN, kinds_made
 from schema.profiles import LLMProfile
 from schema.recipes import digest
 from schema.records import Method, RunOptions
-from schema.store import descriptions, evidence
-from schema.store.database import Connection
-from schema.store.evidence import E
+from schema.store import descriptions
 from workers import recipes
 from workers.calls import together
-from workers.desk import Block, read_block
+from workers.desk import Block, load_evidence, read_block
 from workers.engine import Context, Outcome
 from workers.llm import Completion
 from workers.methods.lexical import lexical_description
@@ -77,17 +75,13 @@ def _imported(context: Context, block: Block) -> dict[int, list[Description]]:
 
 def read_evidence(context: Context, block: Block) -> dict[int, Evidence]:
     """Return what is stored of every feature of a block under this run's recipes, of the kinds that it makes."""
-    indices, id_ = block.indices, block.brief.dictionary.id
-    made = kinds_made(block.brief.spec)
-
-    def load(connection: Connection, record: type[E]) -> dict[int, E]:
-        kind = evidence.kind_of(record)
-        return evidence.load(connection, id_, record, _recipe(block, kind), indices) if kind in made else {}
-
+    indices = block.indices
     with context.transaction() as connection:
-        exemplars, vocabulary = load(connection, Exemplars), load(connection, VocabularyProjection)
-        change, calibration = load(connection, TokenChange), load(connection, Calibration)
-        texts = load(connection, SteeredTexts)
+        exemplars = load_evidence(connection, block, Exemplars, indices)
+        vocabulary = load_evidence(connection, block, VocabularyProjection, indices)
+        change = load_evidence(connection, block, TokenChange, indices)
+        calibration = load_evidence(connection, block, Calibration, indices)
+        texts = load_evidence(connection, block, SteeredTexts, indices)
     return {
         feature: Evidence(
             exemplars.get(feature),

@@ -1,15 +1,18 @@
 """What every room of a run takes from the store before it computes: the brief, the corpus and the block's features."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
 from schema.errors import NotFound
 from schema.labels import Description
+from schema.needs import kinds_made
 from schema.stages import Stage
-from schema.store import descriptions, jobs, run_features
+from schema.store import descriptions, evidence, jobs, run_features
 from schema.store.database import Connection
+from schema.store.evidence import E
 from schema.store.run_features import Brief, RunFeature
+from workers import recipes
 from workers.engine import Context
 from workers.methods.selection import HitHalves
 
@@ -60,6 +63,15 @@ def read_block(context: Context) -> Block:
         features = run_features.block(connection, job.run_id, job.feature_lo, job.feature_hi)
         pool = run_features.pool(connection, job.run_id)
     return Block(brief, corpus, tuple(features), tuple(pool))
+
+
+def load_evidence(connection: Connection, block: Block, record: type[E], features: Sequence[int]) -> dict[int, E]:
+    """Return the evidence of one kind that some features have under this run's recipe; of a kind that it makes."""
+    kind = evidence.kind_of(record)
+    if kind not in kinds_made(block.brief.spec):
+        return {}
+    recipe = recipes.evidence(kind, block.brief, block.corpus)
+    return evidence.load(connection, block.brief.dictionary.id, record, recipe, features)
 
 
 def described(context: Context, block: Block, numbers: Iterable[int]) -> dict[int, list[Description]]:

@@ -12,7 +12,7 @@ from schema.needs import kinds_made
 from schema.store import evidence, run_features
 from workers import recipes
 from workers.changing import Scene, changed_tokens, strengths_of
-from workers.desk import Block, read_block
+from workers.desk import Block, load_evidence, read_block
 from workers.engine import Context, Outcome
 from workers.methods.calibration import calibrate, prompt_batch
 from workers.methods.prompts_neutral import CALIBRATION, DESCRIBE, SCORE
@@ -156,10 +156,8 @@ _MAKERS: dict[EvidenceKind, Callable[[Bench, list[int]], Made]] = {
 
 
 def _calibrations(bench: Bench, features: list[int]) -> dict[int, Calibration]:
-    block = bench.block
-    recipe = recipes.evidence("calibration", block.brief, block.corpus)
     with bench.context.transaction() as connection:
-        return evidence.load(connection, block.brief.dictionary.id, Calibration, recipe, features)
+        return load_evidence(connection, bench.block, Calibration, features)
 
 
 def _cosines(bench: Bench) -> dict[str, list[float]]:
