@@ -204,6 +204,7 @@ CREATE TABLE idempotency (
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, key)
 );
+CREATE INDEX idempotency_by_age ON idempotency (created_at);
 
 -- The features of a run by position: members of the pool first. Blocks are ranges of positions. `label_id` is the label
 -- that the run gave the feature, whatever is current, and whichever run came to the same label since.

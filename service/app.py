@@ -90,9 +90,9 @@ its stages, and query features with their label, evidence, descriptions, scores 
 Every request needs an API key, as `Authorization: Bearer glk_…`; only `/health`, `/ready` and this page do not. (The
 pages keep theirs in a cookie, with which a browser may call the API from them, and from nowhere else.)
 Every error is `application/problem+json` with the value, the limit and what to do. Lists are pages: give `next_cursor`
-of a page as `cursor` for the next one. Every POST that stores something takes an `Idempotency-Key`, so that it can be
-repeated safely. What a GET answers has an `ETag`: with that as `If-None-Match`, the same is answered by a 304 without a
-body.
+of a page as `cursor` for the next one. Every POST that stores something takes an `Idempotency-Key`, so that for 30 days
+it can be repeated safely. What a GET answers has an `ETag`: with that as `If-None-Match`, the same is answered by a 304
+without a body.
 """
 
 

@@ -6,6 +6,9 @@ from schema.errors import Conflict
 from schema.store.database import Connection
 from schema.store.queries import load_queries
 
+KEPT_DAYS = 30
+"""For how long a request can be repeated under its key."""
+
 _queries = load_queries("idempotency")
 
 
@@ -23,3 +26,8 @@ def claim(connection: Connection, tenant_id: int, key: str, body_sha256: str, re
     if first_body != body_sha256:
         raise Conflict(f"Idempotency-Key {key!r} came with another request before; use a new key for a new request")
     return UUID(str(first_resource))
+
+
+def delete_old(connection: Connection, *, most: int, kept_days: int = KEPT_DAYS) -> None:
+    """Delete up to `most` keys that came longer ago than they are kept."""
+    _queries.delete_old(connection, kept_days=kept_days, most=most)

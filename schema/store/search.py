@@ -109,6 +109,7 @@ def by_meaning(connection: Connection, scope: Scope, model: Model, vector: str, 
         found = _walk(connection, scope, model, vector, most)
         if len(found) == most:
             return found
+        _queries.walk_no_more(connection)
     return compare_all(connection, scope, model, vector, most)
 
 

@@ -57,6 +57,9 @@ CROSS JOIN LATERAL (
 ) AS found
 LIMIT :most;
 
+-- name: walk_no_more!
+SELECT set_config('enable_sort', 'on', true), set_config('enable_seqscan', 'on', true);
+
 -- name: by_all_meanings
 -- The same without the index: all that pass the conditions are compared.
 WITH compared AS MATERIALIZED (

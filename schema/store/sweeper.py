@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from schema.stages import Queue, Stage
-from schema.store import jobs, trials
+from schema.store import idempotency, jobs, trials
 from schema.store.database import Connection
 from schema.store.jobs import Held
 from schema.store.queries import load_queries
@@ -56,7 +56,7 @@ class Lost(NamedTuple):
 
 
 def sweep(connection: Connection, *, most: int = 500) -> list[Queue]:
-    """Deal with expired leases, runs that have no work left and old trials; return the queues that have work now.
+    """Deal with expired leases and runs that have no work left, delete what is old; return the queues that have work now.
 
     Where another sweeper is at it, only look for work.
     """
@@ -67,6 +67,7 @@ def sweep(connection: Connection, *, most: int = 500) -> list[Queue]:
         for (run_id,) in list(_queries.unfinished_runs(connection, most=most)):
             jobs.finish_run(connection, run_id)
         trials.delete_old(connection, most=most)
+        idempotency.delete_old(connection, most=most)
     return sorted({*jobs.ready_queues(connection), *trials.ready_queues(connection)})
 
 

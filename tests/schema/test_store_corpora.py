@@ -7,7 +7,7 @@ import pytest
 
 from schema.blobs import BlobRef
 from schema.errors import Conflict, NotFound
-from schema.store import corpora, database, idempotency
+from schema.store import corpora, database, idempotency, sweeper
 from schema.store.database import Connection
 
 BLOB = BlobRef("a" * 64, 100)
@@ -73,3 +73,20 @@ def test_a_request_that_failed_frees_its_key(connection: Connection) -> None:
     idempotency.claim(connection, 1, "key", "body", first)
     connection.rollback()
     assert idempotency.claim(connection, 1, "key", "other body", second) == second
+
+
+def test_a_key_is_forgotten_a_month_later_the_oldest_first(connection: Connection) -> None:
+    for days in (29, 31, 32):
+        idempotency.claim(connection, 1, f"of {days} days", "body", uuid.uuid4())
+        connection.execute(
+            "UPDATE idempotency SET created_at = clock_timestamp() - make_interval(days => %s) WHERE key = %s",
+            (days, f"of {days} days"),
+        )
+    sweeper.sweep(connection, most=1)
+    assert keys(connection) == ["of 29 days", "of 31 days"]
+    sweeper.sweep(connection)
+    assert keys(connection) == ["of 29 days"]
+
+
+def keys(connection: Connection) -> list[str]:
+    return [key for (key,) in connection.execute("SELECT key FROM idempotency ORDER BY key")]
