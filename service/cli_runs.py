@@ -75,7 +75,7 @@ def run(
         terms = RunTerms.model_validate(
             {
                 "features": features,
-                "corpus": _corpus(client, corpus),
+                "corpus": _corpus(client, corpus, dry_run=dry_run),
                 "llm": llm,
                 "writer": writer,
                 "judge": judge,
@@ -197,13 +197,15 @@ def _warn(client: Client, spec: RunSpec) -> None:
         err.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _corpus(client: Client, corpus: str) -> str:
-    """Return what a run calls the corpus; a file is uploaded first."""
+def _corpus(client: Client, corpus: str, *, dry_run: bool) -> str:
+    """Return what a run calls the corpus; a file is uploaded first, but for a dry run: no price depends on it."""
     path = Path(corpus).expanduser()
     if corpus == "bundled" or not path.exists():
         return corpus
     if path.is_dir():
         raise InvalidInput(f"corpus={corpus}: a folder can't be uploaded; give a JSONL, JSONL.gz or parquet file")
+    if dry_run:
+        return "bundled"
     with progress.transfer(err, path) as report:
         uploaded: Corpus = client.upload_corpus(path, progress=report)
     return str(uploaded.id)

@@ -11,7 +11,7 @@ from schema.budgets import in_words
 from schema.records import Budget, Dictionary, RunSpec
 from schema.selection import draw, parse_selection
 from schema.settings import Settings
-from schema.store import dictionaries, features
+from schema.store import corpora, dictionaries, features
 from schema.store.database import Connection
 from schema.wire import ExpectedCalls, RunEstimate
 from service import examples
@@ -28,10 +28,14 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"], responses=examples.PROBLEMS
 def estimate_run(
     spec: Annotated[RunSpec, Body(openapi_examples=examples.RUN_SPECS), Strict()], held: Held, tenant_id: Tenant
 ) -> RunEstimate:
-    """Say what LLMs a run would ask how much, and at what price. Nothing is stored."""
+    """Say what LLMs a run would ask how much, and at what price. Nothing is stored.
+
+    The weights of the dictionary need not be there yet. The corpus must be, though what it has changes no price.
+    """
     check_spec(spec, held.settings)
 
     def work(connection: Connection) -> Features:
+        corpora.n_bytes_of(connection, tenant_id, spec.corpus, corpora_dir=held.settings.corpora_dir)
         return _features(connection, dictionaries.get(connection, tenant_id, spec.dictionary_id), spec)
 
     return estimate(spec, held.database.run(work), held.settings)

@@ -354,6 +354,8 @@ def test_an_estimate_of_a_run_that_makes_no_sense_is_refused(api: Api, neurons: 
     api.problem(api.http.post("/v1/runs/estimate", json=body), 422, "InvalidInput")
     body = {"dictionary_id": str(neurons.id), "features": "99"}
     api.problem(api.http.post("/v1/runs/estimate", json=body), 422, "BadSelection")
+    body = {"dictionary_id": str(neurons.id), "corpus": str(uuid.uuid4())}
+    api.problem(api.http.post("/v1/runs/estimate", json=body), 404, "NotFound")
 
 
 def test_a_revision_of_the_papers_descriptions_is_refused(api: Api, neurons: Dictionary) -> None:

@@ -117,9 +117,14 @@ def test_a_run_that_makes_no_sense_ends_with_code_2(
     assert message in result.stderr
 
 
-def test_a_corpus_file_is_uploaded_first(at_api: Glossarium, api: Api, neurons: Dictionary, tmp_path: Path) -> None:
+def test_a_corpus_file_is_uploaded_first_but_for_a_dry_run(
+    at_api: Glossarium, api: Api, neurons: Dictionary, tmp_path: Path
+) -> None:
     corpus = tmp_path / "own.jsonl"
     corpus.write_text('{"text": "one"}\n{"text": "two"}\n')
+    dry = at_api("run", neurons.id, "--corpus", corpus, "--dry-run", "--json")
+    assert json.loads(dry.stdout)["calls"] > 0
+    assert list(api.client.corpora()) == []
     result = at_api("run", neurons.id, "--corpus", corpus, "--no-wait", "--json")
     assert result.exit_code == 0, result.output
     (uploaded,) = api.client.corpora()
