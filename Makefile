@@ -47,15 +47,15 @@ $(ORACLES)/.installed: tests/oracles/requirements.txt tests/oracles/requirements
 	$(ORACLES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/oracles/requirements-alone.txt
 	@touch $@
 
-check: install  ## lint, types, import contracts and licences
+check: install audit  ## lint, types, import contracts, licences and known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tests.licences >/dev/null
 
-audit: $(VENV)-audit/.installed  ## look for known vulnerabilities in what is pinned (asks a service on the internet)
-	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+audit: install $(VENV)-audit/.installed  ## look for known vulnerabilities in what is pinned (asks a service on the internet)
+	$(BIN)/python -m tests.audit $(VENV)-audit/bin/pip-audit
 
 $(VENV)-audit/.installed:
 	$(NEED_PYTHON)
