@@ -56,7 +56,7 @@ class Lost(NamedTuple):
 
 
 def sweep(connection: Connection, *, most: int = 500) -> list[Queue]:
-    """Deal with expired leases and runs that have no work left, delete what is old; return the queues that have work now.
+    """Deal with expired leases and runs without work, delete what is old, and return the queues that have work now.
 
     Where another sweeper is at it, only look for work.
     """

@@ -11,8 +11,8 @@ _MEANINGS = {
     Status.NO_PATTERN: "The LLM was shown the evidence and saw nothing that it has in common.",
     Status.ELIMINATED: "Its descriptions did worst in a first round, and were tested no further.",
     Status.NOT_APPLICABLE: "No method had the evidence that it describes.",
-    Status.UNREPORTED: "A description was chosen, but nothing reports a score of it: no items were left to test it on, or "
-    "no evaluation that reports one was asked for.",
+    Status.UNREPORTED: "A description was chosen, but nothing reports a score of it: no items were left to test it on, "
+    "or no evaluation that reports one was asked for.",
     Status.FAILED: "The work on it was given up. A later run tries again.",
 }
 
