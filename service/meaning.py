@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import httpx
@@ -21,6 +22,7 @@ REST_S = 5.0
 _REMEMBERED = 1000
 """Questions whose embeddings are kept: some 3 MB for 384 dimensions."""
 _MOST_BYTES = 1_000_000
+_AT_ONCE = 32
 
 
 class Meant(NamedTuple):
@@ -37,14 +39,20 @@ class Embedder:
     def __init__(self, settings: Settings) -> None:
         """Name the endpoint; nothing is connected before the first question."""
         self._settings = settings
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "embedder")
         self._http = httpx.Client(timeout=httpx.Timeout(TIMEOUT_S, connect=1.0), follow_redirects=False)
         self._known: OrderedDict[str, Meant] = OrderedDict()
         self._lock = threading.Lock()
         self._rests_until = 0.0
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; what is asked now may fail."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._http.close()
+
+    def begin(self, text: str) -> Future[Meant]:
+        """Have a text embedded in another thread; the result is that of `embed`."""
+        return self._threads.submit(self.embed, text)
 
     def embed(self, text: str) -> Meant:
         """Return the embedding of a text.

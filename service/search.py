@@ -1,13 +1,14 @@
 """Search over HTTP: labels by word and meaning, fused; features by tokens that they promote, suppress or fire on."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
 from schema.errors import LLMUnavailable
-from schema.search import LabelFilter, SearchHit, SearchPage, SearchQuery, TokenHit, TokenPage, TokenQuery
+from schema.search import LabelFilter, SearchHit, SearchMode, SearchPage, SearchQuery, TokenHit, TokenPage, TokenQuery
 from schema.store import indexing, search, tokens
 from schema.store.database import Connection
 from schema.store.indexing import Model
@@ -39,18 +40,11 @@ _LABEL_PLACE = TypeAdapter(_Place)
 _TOKEN_PLACE: TypeAdapter[int] = TypeAdapter(_Seen)
 
 
-class Asked(NamedTuple):
-    """How a question is searched by: its embedding, or why there is none."""
+class _Near(NamedTuple):
+    """What is found by meaning, the model of the embeddings that were compared, and what can't be searched."""
 
-    meant: Meant | None
-    note: str | None
-
-
-class _Candidates(NamedTuple):
-    """What each way found, best first, and what can't be searched."""
-
-    rankings: list[Ranking]
     model: Model | None
+    ranking: Ranking
     note: str | None
 
 
@@ -62,12 +56,7 @@ def search_labels(query: Annotated[SearchQuery, Query()], held: Held, tenant_id:
     are spelt nearly so. By meaning: labels whose embeddings are nearest. Both are joined by reciprocal rank. Where the
     embeddings endpoint is away, words still answer, and `note` says so; a search by meaning alone answers 503.
     """
-    asked = ask(held, query)
-
-    def work(connection: Connection) -> SearchPage:
-        return read_labels(connection, tenant_id, query, asked)
-
-    return held.database.run(work)
+    return find_labels(held, tenant_id, query)
 
 
 @router.get("/tokens", responses=examples.ok(search_examples.TOKEN_PAGE))
@@ -84,47 +73,52 @@ def search_tokens(query: Annotated[TokenQuery, Query()], held: Held, tenant_id: 
     return held.database.look(work)
 
 
-def ask(held: Services, query: SearchQuery) -> Asked:
-    """Return the meaning of a question, unless only its words are asked for.
+def find_labels(held: Services, tenant_id: int, query: SearchQuery) -> SearchPage:
+    """Return a page of the labels that answer a question. Its words are looked for while it is embedded.
 
-    Raises: LLMUnavailable if only the meaning is asked for, and the endpoint is away.
+    Raises: NotFound; LLMUnavailable if only the meaning is asked for, and the endpoint is away; DatabaseUnavailable.
     """
-    if query.mode == "words":
-        return Asked(None, None)
-    try:
-        return Asked(held.embedder.embed(query.q), None)
-    except LLMUnavailable as exc:
-        if query.mode == "meaning":
-            raise
-        return Asked(None, f"searched by words only: {exc}")
-
-
-def read_labels(connection: Connection, tenant_id: int, query: SearchQuery, asked: Asked) -> SearchPage:
-    """Return a page of the labels that answer a question; `asked` is what `ask` made of it."""
     pager = Pager(["search", query.model_dump(mode="json", exclude={"limit", "cursor"})], _LABEL_PLACE, query.cursor)
     place = pager.after or _Place(0, min(max(2 * query.limit, LEAST_DEPTH), MOST_DEPTH))
     filters = LabelFilter(**{name: getattr(query, name) for name in LabelFilter.model_fields})
-    scope = search.open_scope(connection, tenant_id, filters)
-    found = _find(connection, scope, query, asked, place.depth)
-    fused = fuse(found.rankings)
-    rows = list(enumerate(fused[place.n_seen : place.n_seen + query.limit + 1], place.n_seen + 1))
-    page = pager.cut(rows, query.limit, lambda row: place._replace(n_seen=row[0]))
-    hits = _hits(connection, [one for _, one in page.items], found.model, asked.meant)
-    return SearchPage(items=hits, next_cursor=page.next_cursor, note=found.note)
+    embedding = None if query.mode == "words" else held.embedder.begin(query.q)
+
+    def find_words(connection: Connection) -> tuple[Scope, list[Ranking]]:
+        scope = search.open_scope(connection, tenant_id, filters)
+        return scope, [] if query.mode == "meaning" else [_by_words(connection, scope, query.q, place.depth)]
+
+    scope, rankings = held.database.look(find_words)
+    meant, note = (None, None) if embedding is None else _meant(embedding, query.mode)
+
+    def join(connection: Connection) -> SearchPage:
+        found = _by_meaning(connection, scope, meant, place.depth) if meant else _Near(None, [], note)
+        fused = fuse([*rankings, found.ranking])
+        rows = list(enumerate(fused[place.n_seen : place.n_seen + query.limit + 1], place.n_seen + 1))
+        page = pager.cut(rows, query.limit, lambda row: place._replace(n_seen=row[0]))
+        hits = _hits(connection, [one for _, one in page.items], found.model, meant)
+        return SearchPage(items=hits, next_cursor=page.next_cursor, note=found.note)
+
+    return held.database.run(join) if meant else held.database.look(join)
 
 
-def _find(connection: Connection, scope: Scope, query: SearchQuery, asked: Asked, depth: int) -> _Candidates:
-    rankings = [] if query.mode == "meaning" else [_by_words(connection, scope, query.q, depth)]
-    if asked.meant is None:
-        return _Candidates(rankings, None, asked.note)
-    model = indexing.find_model(connection, asked.meant.model, asked.meant.dimensions)
+def _meant(embedding: Future[Meant], mode: SearchMode) -> tuple[Meant | None, str | None]:
+    """Return the meaning of a question, or why only its words are searched."""
+    try:
+        return embedding.result(), None
+    except LLMUnavailable as exc:
+        if mode == "meaning":
+            raise
+        return None, f"searched by words only: {exc}"
+
+
+def _by_meaning(connection: Connection, scope: Scope, meant: Meant, depth: int) -> _Near:
+    model = indexing.find_model(connection, meant.model, meant.dimensions)
     if model is None:
-        note = f"no label is embedded by {asked.meant.model} with {asked.meant.dimensions} dimensions yet"
-        return _Candidates(rankings, None, note)
-    near = search.by_meaning(connection, scope, model, asked.meant.vector, depth)
-    rankings.append([("meaning", one.key) for one in near])
+        return _Near(None, [], f"no label is embedded by {meant.model} with {meant.dimensions} dimensions yet")
+    near = search.by_meaning(connection, scope, model, meant.vector, depth)
     waiting = search.n_waiting(connection, scope)
-    return _Candidates(rankings, model, f"{waiting} labels are not embedded yet" if waiting else None)
+    note = f"{waiting} labels are not embedded yet" if waiting else None
+    return _Near(model, [("meaning", one.key) for one in near], note)
 
 
 def _by_words(connection: Connection, scope: Scope, q: str, depth: int) -> Ranking:

@@ -136,8 +136,13 @@ class Embedder:
         import torch
         from sentence_transformers import SentenceTransformer
 
+        from workers.devices import choose_dtype
+
         self._n_threads, self._use_threads = torch.get_num_threads(), torch.set_num_threads
-        self._model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+        dtype = choose_dtype("auto", torch.device("cpu"))
+        self._model = SentenceTransformer(
+            str(folder), device="cpu", local_files_only=True, model_kwargs={"dtype": dtype}
+        )
         self._lock = threading.Lock()
 
     def encode(self, texts: Sequence[str]) -> Vectors:
@@ -148,13 +153,12 @@ class Embedder:
                 vectors = self._model.encode(
                     list(texts),
                     batch_size=16,
-                    normalize_embeddings=True,
                     show_progress_bar=False,
                     convert_to_numpy=True,
                 )
             finally:
                 self._use_threads(self._n_threads)
-        return np.asarray(vectors, dtype=np.float32)
+        return _unit(np.asarray(vectors, dtype=np.float32))
 
 
 def find_model() -> Path:

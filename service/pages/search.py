@@ -42,7 +42,7 @@ class TokensAsked(Record):
 
 
 class _Shown(NamedTuple):
-    """What is read for the page, in one transaction: nothing is found before something is asked."""
+    """What is read for the page: nothing is found before something is asked."""
 
     found: SearchPage | TokenPage | None
     rows: list[Row]
@@ -60,16 +60,14 @@ def search(request: Request, held: Held, tenant_id: Tenant) -> HTMLResponse:
 def _search_labels(request: Request, held: Services, tenant_id: int) -> HTMLResponse:
     form = asked(request, LabelsAsked)
     query = asked(request, SearchQuery) if form.q else None
-    problem = None
+    found = problem = None
     try:
-        meant = api.ask(held, query) if query else None
+        found = api.find_labels(held, tenant_id, query) if query else None
     except LLMUnavailable as exc:
-        query, meant, problem = None, None, f"Meaning can't be searched now: {exc}"
+        problem = f"Meaning can't be searched now: {exc}"
 
     def work(connection: Connection) -> _Shown:
-        if query is None or meant is None:
-            return _shown(connection, tenant_id, None)
-        return _shown(connection, tenant_id, api.read_labels(connection, tenant_id, query, meant))
+        return _shown(connection, tenant_id, found)
 
     return _page(request, held.database.run(work), form=form, tokens=None, problem=problem, modes=get_args(SearchMode))
 
