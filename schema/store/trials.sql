@@ -3,8 +3,10 @@ SELECT count(*) FROM trial
 WHERE tenant_id = :tenant_id AND state IN ('waiting', 'running') AND expires_at > clock_timestamp();
 
 -- name: insert!
-INSERT INTO trial (id, tenant_id, dictionary_id, kind, feature, spec, expires_at)
-VALUES (:id, :tenant_id, :dictionary_id, :kind, :feature, :spec, clock_timestamp() + make_interval(secs => :timeout_s));
+INSERT INTO trial (id, tenant_id, dictionary_id, kind, feature, spec, created_at, expires_at)
+SELECT :id, :tenant_id, :dictionary_id, :kind, CAST(:feature AS integer), CAST(:spec AS jsonb),
+       clock.now, clock.now + make_interval(secs => :timeout_s)
+FROM (SELECT clock_timestamp() AS now) AS clock;
 
 -- name: get^
 SELECT id, dictionary_id, kind, feature, spec,
