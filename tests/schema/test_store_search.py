@@ -208,6 +208,19 @@ def test_the_index_of_the_model_is_walked(connection: Connection, monkeypatch: p
     assert scans == (1,)
 
 
+def test_where_a_walk_finds_too_few_all_are_compared_as_the_planner_likes(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "COMPARE_ALL", 0)
+    _, model = store_labels(connection, vectors_of(N, seed=1))
+    vector = as_vector(vectors_of(1, seed=2)[0].tolist())
+    for status, settings in (("ok", ("off", "off")), ("dead", ("on", "on"))):
+        scope = search.open_scope(connection, 1, LabelFilter(status=(status,)))
+        search.by_meaning(connection, scope, model, vector, 100)
+        found = connection.execute("SELECT current_setting('enable_sort'), current_setting('enable_seqscan')")
+        assert found.fetchone() == settings
+
+
 def test_a_new_model_or_other_dimensions_queue_all_labels_again(connection: Connection, dictionary: uuid.UUID) -> None:
     first = indexing.register(connection, "m", 3)
     rows = indexing.take(connection, "labels", 100)
