@@ -1,7 +1,9 @@
 """Search over HTTP and on the command line: why each hit was found, pages, odd questions, an endpoint that is away."""
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -157,6 +159,22 @@ def test_an_endpoint_that_hangs_holds_up_a_search_for_a_moment_only(
     server.mode = "hang"
     with serving(api.settings) as other:
         assert "timed out" in (other.client.search("boats").note or "")
+
+
+def test_searches_that_wait_for_the_endpoint_hold_no_connection(
+    api: Api, known: Dictionary, server: LLMServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meaning, "TIMEOUT_S", 6.0)
+    server.mode = "hang"
+    n_searches = 15  # the pool has ten
+    with serving(api.settings) as other, ThreadPoolExecutor(n_searches) as threads:
+        n_asked = len(server.requests)
+        waiting = [threads.submit(other.client.search, f"boats {number}") for number in range(n_searches)]
+        while len(server.requests) < n_asked + n_searches:
+            assert not any(search.done() for search in waiting)
+            time.sleep(0.02)
+        assert [found.id for found in other.client.dictionaries()] == [known.id]
+        assert not any(search.done() for search in waiting)
 
 
 def test_labels_that_are_not_embedded_yet_are_counted(api: Api, known: Dictionary) -> None:
